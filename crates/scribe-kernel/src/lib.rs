@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod regs;
+pub mod seccomp;
 pub mod signal;
 pub mod xstate;
 
