@@ -12,6 +12,7 @@
 pub mod regs;
 pub mod seccomp;
 pub mod signal;
+pub mod vdso;
 pub mod xstate;
 
 pub use regs::UserRegs;
