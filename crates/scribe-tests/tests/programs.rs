@@ -1,0 +1,3 @@
+//! One test for each file in `tests/programs`.
+
+include!(concat!(env!("OUT_DIR"), "/programs.rs"));
