@@ -9,6 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fdtable;
+pub mod futex;
 pub mod regs;
 pub mod seccomp;
 pub mod signal;
