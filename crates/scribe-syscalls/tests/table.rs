@@ -111,7 +111,7 @@ fn rows_are_unique() {
             assert!((sub.arg as usize) < row.args.len());
             let mut call = Call {
                 nr: row.nr,
-                args: [0; 6],
+                args: [0x7f00_0000; 6],
             };
             call.args[sub.arg as usize] = sub.value;
             if let Some((arg, value)) = sub.and {
