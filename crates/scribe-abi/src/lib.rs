@@ -1,1 +1,64 @@
-//! scribe-abi
+//! What the agent (inside a traced process) and the engine (outside it) agree on: where the
+//! agent lies, how it is entered, and the token. `no_std`, no allocation, no dependencies.
+#![no_std]
+
+pub mod token;
+
+/// Length of a page on x86-64, in bytes.
+pub const PAGE: u64 = 4096;
+
+/// Where the agent is mapped in every traced address space.
+///
+/// Below 2 GiB, above what non-PIE programs and their randomised heaps use (0x400000 plus at most
+/// 32 MiB), below AddressSanitizer's shadow (0x7fff8000) and outside the first addresses that
+/// Java, Go or node ask for.
+pub const AGENT_BASE: u64 = 0x7000_0000;
+/// Bytes of agent code: the one range which Syscall User Dispatch lets call the kernel.
+pub const AGENT_CODE_LEN: u64 = PAGE;
+/// The agent's private writable data: argument blocks for batches and strings for injected calls.
+pub const AGENT_DATA: u64 = AGENT_BASE + AGENT_CODE_LEN;
+/// Bytes of [`AGENT_DATA`].
+pub const AGENT_DATA_LEN: u64 = 16 * PAGE;
+/// End of what the agent occupies.
+pub const AGENT_END: u64 = AGENT_DATA + AGENT_DATA_LEN;
+
+/// Offset in the agent's page of the bare `syscall; int3`.
+pub const ENTRY_SYSCALL: u64 = 0x200;
+/// Offset behind the bare `syscall`, where a task stands when its call is over.
+pub const AFTER_SYSCALL: u64 = ENTRY_SYSCALL + 2;
+/// Offset of the batch loop: rdi = first [`BatchCall`], rsi = how many.
+pub const ENTRY_BATCH: u64 = 0x210;
+/// Offset of a lone `int3`: a task that is only to come back to the engine is sent here.
+pub const ENTRY_TRAP: u64 = 0x2f0;
+/// Longest batch that fits into the data area while leaving a page for strings.
+pub const BATCH_MAX: usize = ((AGENT_DATA_LEN - PAGE) / 64) as usize;
+/// Strings for injected calls lie in the last page of the data area.
+pub const AGENT_STRINGS: u64 = AGENT_END - PAGE;
+
+/// Scratch areas, where output of calls that may block goes: slot `i` starts at
+/// `SCRATCH_BASE + i * SCRATCH_PITCH` and is mapped as far as it was needed.
+/// Above Java's compressed-pointer range (32 GiB), below Go's arenas (0xc0_0000_0000).
+pub const SCRATCH_BASE: u64 = 0x10_0000_0000;
+/// Distance between two scratch areas and thus the greatest length of one.
+pub const SCRATCH_PITCH: u64 = 16 << 20;
+/// How many scratch areas there are room for.
+pub const SCRATCH_SLOTS: u64 = 4096;
+/// End of the scratch range.
+pub const SCRATCH_END: u64 = SCRATCH_BASE + SCRATCH_PITCH * SCRATCH_SLOTS;
+
+/// One call of a batch, as the agent reads it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchCall {
+    /// System-call number.
+    pub nr: u64,
+    /// Arguments.
+    pub args: [u64; 6],
+    /// Set by the agent: what the kernel returned.
+    pub ret: i64,
+}
+
+/// Whether `[start, end)` touches memory that belongs to Scribe in a traced process.
+pub fn is_ours(start: u64, end: u64) -> bool {
+    (start < AGENT_END && end > AGENT_BASE) || (start < SCRATCH_END && end > SCRATCH_BASE)
+}

@@ -1,0 +1,184 @@
+//! Trapped instructions: which one stands at an address, what CPUID answers, the time-stamp
+//! counter.
+
+use std::arch::x86_64::{__cpuid_count, _rdtsc};
+
+/// An instruction whose result differs from run to run or from machine to machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Trapped {
+    /// RDTSC: edx:eax.
+    Rdtsc = 0,
+    /// RDTSCP: edx:eax and ecx.
+    Rdtscp = 1,
+    /// CPUID.
+    Cpuid = 2,
+}
+
+impl Trapped {
+    /// Decodes the instruction at the start of `code`; with its length in bytes.
+    pub fn decode(code: &[u8]) -> Option<(Trapped, u64)> {
+        // Legacy and REX prefixes have no effect on these three, but may be there.
+        let skip = code.iter().take_while(|b| matches!(b, 0x66 | 0xf2 | 0xf3 | 0x40..=0x4f)).count();
+        let length = |n: usize| (skip + n) as u64;
+        match &code[skip..] {
+            [0x0f, 0x31, ..] => Some((Trapped::Rdtsc, length(2))),
+            [0x0f, 0xa2, ..] => Some((Trapped::Cpuid, length(2))),
+            [0x0f, 0x01, 0xf9, ..] => Some((Trapped::Rdtscp, length(3))),
+            _ => None,
+        }
+    }
+}
+
+/// The engine's time-stamp counter.
+pub fn rdtsc() -> u64 {
+    // SAFETY: RDTSC exists on every x86-64 CPU; the engine itself does not trap it.
+    unsafe { _rdtsc() }
+}
+
+/// One CPUID answer: leaf, subleaf, eax, ebx, ecx, edx.
+pub type Leaf = [u32; 6];
+
+/// What CPUID answers to the recorded program. A table, made once a recording, so that the answer
+/// does not depend on the core that asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cpuid {
+    leaves: Vec<Leaf>,
+}
+
+impl Cpuid {
+    /// This machine's answers, without what a replay could not repeat: RDRAND, RDSEED, RDPID, and
+    /// transactional memory; and without which CPU it was (APIC ids).
+    pub fn host() -> Cpuid {
+        let mut leaves = Vec::new();
+        for base in [0u32, 0x4000_0000, 0x8000_0000] {
+            let top = __cpuid_count(base, 0).eax;
+            if base == 0x4000_0000 && !(base..base + 0x100).contains(&top) {
+                continue;
+            }
+            for leaf in base..=top.clamp(base, base + 0x40) {
+                for sub in 0..=max_subleaf(leaf) {
+                    let r = __cpuid_count(leaf, sub);
+                    let entry = mask([leaf, sub, r.eax, r.ebx, r.ecx, r.edx]);
+                    if entry[2..] != [0; 4] || sub == 0 {
+                        leaves.push(entry);
+                    }
+                }
+            }
+        }
+        Cpuid { leaves }
+    }
+
+    /// A recorded table.
+    pub fn from_leaves(leaves: Vec<Leaf>) -> Cpuid {
+        Cpuid { leaves }
+    }
+
+    /// The table, for the log.
+    pub fn leaves(&self) -> &[Leaf] {
+        &self.leaves
+    }
+
+    /// Answers as the CPU would: an unknown subleaf is zero; a leaf above the highest basic one
+    /// answers as the highest basic one does (Intel SDM, CPUID).
+    pub fn answer(&self, leaf: u32, sub: u32) -> [u32; 4] {
+        let find = |leaf: u32, sub: u32| {
+            let hit = self.leaves.iter().find(|entry| entry[0] == leaf && entry[1] == sub);
+            hit.map(|entry| [entry[2], entry[3], entry[4], entry[5]])
+        };
+        let sub = if max_subleaf(leaf) == 0 { 0 } else { sub };
+        if let Some(answer) = find(leaf, sub) {
+            return answer;
+        }
+        let known = self.leaves.iter().any(|entry| entry[0] == leaf);
+        if known || matches!(leaf, 0x4000_0000..=0x4000_ffff) {
+            return [0; 4];
+        }
+        let top = find(0, 0).map_or(0, |basic| basic[0]);
+        find(top, if max_subleaf(top) == 0 { 0 } else { sub }).unwrap_or([0; 4])
+    }
+
+    /// Whether this machine can run what the table promises: every feature bit in it is here.
+    pub fn missing_here(&self) -> Option<String> {
+        let host = Cpuid::host();
+        // Leaf 1 ecx/edx, leaf 7 ebx/ecx/edx, 0xd.0 eax (XCR0 bits), 0x80000001 ecx/edx.
+        for (leaf, sub, register) in [
+            (1, 0, 2),
+            (1, 0, 3),
+            (7, 0, 1),
+            (7, 0, 2),
+            (7, 0, 3),
+            (7, 1, 0),
+            (0xd, 0, 0),
+            (0x8000_0001, 0, 2),
+            (0x8000_0001, 0, 3),
+        ] {
+            let missing = self.answer(leaf, sub)[register] & !host.answer(leaf, sub)[register];
+            if missing != 0 {
+                let name = ["eax", "ebx", "ecx", "edx"][register];
+                return Some(format!("CPUID leaf {leaf:#x} subleaf {sub} {name} bits {missing:#x}"));
+            }
+        }
+        None
+    }
+}
+
+/// Highest subleaf worth asking for.
+fn max_subleaf(leaf: u32) -> u32 {
+    match leaf {
+        4 | 0xb | 0x18 | 0x1f => 7,
+        7 | 0x14 | 0x1d | 0x1e => 2,
+        0xd => 19,
+        0xf | 0x10 | 0x12 => 3,
+        0x8000_001d => 5,
+        _ => 0,
+    }
+}
+
+fn mask(mut entry: Leaf) -> Leaf {
+    const RDRAND: u32 = 1 << 30;
+    const RDSEED: u32 = 1 << 18;
+    const HLE_RTM: u32 = 1 << 4 | 1 << 11;
+    const RDPID: u32 = 1 << 22;
+    const WAITPKG: u32 = 1 << 5;
+    let [leaf, sub, _, ebx, ecx, edx] = &mut entry;
+    match (*leaf, *sub) {
+        (1, _) => {
+            *ebx &= 0x00ff_ffff; // initial APIC id
+            *ecx &= !RDRAND;
+        }
+        (7, 0) => {
+            *ebx &= !(RDSEED | HLE_RTM);
+            *ecx &= !(RDPID | WAITPKG);
+            *edx &= !(1 << 11 | 1 << 13); // RTM_ALWAYS_ABORT, TSX_FORCE_ABORT
+        }
+        (0xb | 0x1f, _) => *edx = 0, // x2APIC id
+        (0x8000_001e, _) => entry[2] = 0,
+        _ => {}
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_decode() {
+        assert_eq!(Trapped::decode(&[0x0f, 0x31, 0x90]), Some((Trapped::Rdtsc, 2)));
+        assert_eq!(Trapped::decode(&[0x48, 0x0f, 0xa2]), Some((Trapped::Cpuid, 3)));
+        assert_eq!(Trapped::decode(&[0x0f, 0x01, 0xf9]), Some((Trapped::Rdtscp, 3)));
+        assert_eq!(Trapped::decode(&[0x0f, 0x01]), None);
+        assert_eq!(Trapped::decode(&[]), None);
+    }
+
+    #[test]
+    fn the_table_hides_randomness_and_fits_this_machine() {
+        let table = Cpuid::host();
+        assert_eq!(table.answer(1, 0)[2] & 1 << 30, 0);
+        assert_eq!(table.answer(7, 0)[1] & 1 << 18, 0);
+        assert_eq!(table.answer(1, 5), table.answer(1, 0));
+        assert_eq!(table.missing_here(), None);
+        assert_ne!(table.answer(0, 0)[0], 0);
+    }
+}

@@ -1,0 +1,275 @@
+//! The traced tasks as the kernel has them: who is stopped, who runs, what was reported and not
+//! looked at yet; and calls injected into a stopped task. Recorder and replayer drive it.
+
+use scribe_abi::{
+    AGENT_BASE, AGENT_DATA, AGENT_STRINGS, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_SYSCALL,
+};
+use scribe_tracee::{
+    Error, Event, Mem, Regs, Result, Running, Stop, Stopped, Tid, WaitEvent, inject, wait,
+};
+use std::collections::{HashMap, VecDeque};
+
+/// How a task is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Go {
+    /// Application code: calls must come to us.
+    Application,
+    /// Agent code: calls go to the kernel.
+    Agent,
+}
+
+enum Handle {
+    Stopped(Stopped),
+    Running(Running),
+}
+
+struct Thread {
+    handle: Handle,
+    /// Signals that came up while a call was injected: number and siginfo.
+    stray: VecDeque<(i32, [u8; 128])>,
+}
+
+/// All traced tasks.
+pub struct Machine {
+    threads: HashMap<Tid, Thread>,
+    /// Reports taken while waiting for one certain task.
+    pending: VecDeque<WaitEvent>,
+    /// Whether Syscall User Dispatch is the trap; otherwise PTRACE_SYSEMU.
+    pub sud: bool,
+    /// Stops seen, for statistics.
+    pub stops: u64,
+}
+
+impl Machine {
+    /// No tasks yet.
+    pub fn new(sud: bool) -> Machine {
+        Machine { threads: HashMap::new(), pending: VecDeque::new(), sud, stops: 0 }
+    }
+
+    /// Takes charge of a task that is traced and running.
+    pub fn add(&mut self, running: Running) {
+        let tid = running.tid();
+        let handle = Handle::Running(running);
+        self.threads.insert(tid, Thread { handle, stray: VecDeque::new() });
+    }
+
+    /// Forgets a task that has ended.
+    pub fn remove(&mut self, tid: Tid) {
+        self.threads.remove(&tid);
+    }
+
+    /// Whether the task is known.
+    pub fn knows(&self, tid: Tid) -> bool {
+        self.threads.contains_key(&tid)
+    }
+
+    /// How many tasks are running.
+    pub fn running(&self) -> usize {
+        let running = |thread: &&Thread| matches!(thread.handle, Handle::Running(_));
+        self.threads.values().filter(running).count()
+    }
+
+    /// Whether reports wait that were taken early.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Puts a report back, to be seen by [`Machine::next`].
+    pub fn push_back(&mut self, event: WaitEvent) {
+        self.pending.push_back(event);
+    }
+
+    /// A report of a task that came before the task was added.
+    pub fn note_early(&mut self, event: WaitEvent) {
+        self.note(&event);
+    }
+
+    fn note(&mut self, event: &WaitEvent) {
+        self.stops += 1;
+        let Some(mut thread) = self.threads.remove(&event.tid) else { return };
+        thread.handle = match thread.handle {
+            Handle::Running(running) => match running.stopped(event) {
+                Ok(stopped) => Handle::Stopped(stopped),
+                Err(running) => Handle::Running(running),
+            },
+            stopped => stopped,
+        };
+        self.threads.insert(event.tid, thread);
+    }
+
+    /// The next report of any task; `None` when interrupted or nothing is there. `Gone`: no tasks.
+    pub fn next(&mut self, block: bool) -> Result<Option<WaitEvent>> {
+        if let Some(event) = self.pending.pop_front() {
+            return Ok(Some(event));
+        }
+        let event = wait::wait(-1, block)?;
+        if let Some(event) = &event {
+            self.note(event);
+        }
+        Ok(event)
+    }
+
+    /// Waits for the next report of `tid`; those of others wait in the queue.
+    pub fn wait_for(&mut self, tid: Tid) -> Result<WaitEvent> {
+        if let Some(at) = self.pending.iter().position(|event| event.tid == tid) {
+            return Ok(self.pending.remove(at).expect("position is in range"));
+        }
+        let event = wait::wait(tid, true)?.ok_or(Error::Gone)?;
+        self.note(&event);
+        Ok(event)
+    }
+
+    /// The task, which must be stopped; one that is not was killed under our hands.
+    pub fn stopped(&self, tid: Tid) -> Result<&Stopped> {
+        match self.threads.get(&tid) {
+            Some(Thread { handle: Handle::Stopped(stopped), .. }) => Ok(stopped),
+            _ => Err(Error::Gone),
+        }
+    }
+
+    /// Lets a stopped task go by `how`, which consumes its stopped state.
+    pub fn go_with(
+        &mut self,
+        tid: Tid,
+        how: impl FnOnce(Stopped) -> Result<Running>,
+    ) -> Result<()> {
+        let thread = self.threads.get_mut(&tid).ok_or(Error::Gone)?;
+        let running = Handle::Running(Running::attached(tid));
+        match std::mem::replace(&mut thread.handle, running) {
+            Handle::Stopped(stopped) => how(stopped).map(drop),
+            Handle::Running(_) => Err(Error::Gone),
+        }
+    }
+
+    /// Lets a stopped task go.
+    pub fn go(&mut self, tid: Tid, go: Go, signal: i32) -> Result<()> {
+        let emulate = go == Go::Application && !self.sud;
+        self.go_with(tid, |stopped| {
+            if emulate { stopped.cont_emulating(signal) } else { stopped.cont(signal) }
+        })
+    }
+
+    /// A task whose id an exec changed.
+    pub fn rename(&mut self, from: Tid, to: Tid) {
+        self.threads.remove(&from);
+        // The kernel reports the stop under the new id, whose own thread is gone.
+        let handle = Handle::Running(Running::attached(to));
+        let event = WaitEvent::decode(to, libc::SIGTRAP << 8 | 0x7f);
+        let handle = match handle {
+            Handle::Running(running) => match running.stopped(&event) {
+                Ok(stopped) => Handle::Stopped(stopped),
+                Err(running) => Handle::Running(running),
+            },
+            stopped => stopped,
+        };
+        self.threads.insert(to, Thread { handle, stray: VecDeque::new() });
+    }
+
+    /// Signals that came up during injected calls.
+    pub fn take_strays(&mut self, tid: Tid) -> VecDeque<(i32, [u8; 128])> {
+        self.threads.get_mut(&tid).map(|thread| std::mem::take(&mut thread.stray)).unwrap_or_default()
+    }
+
+    /// Runs `tid` from `regs` (agent code) until the `int3` behind it; returns the registers then.
+    pub fn run_agent(&mut self, tid: Tid, regs: &Regs) -> Result<Regs> {
+        self.stopped(tid)?.set_regs(regs)?;
+        self.go(tid, Go::Agent, 0)?;
+        loop {
+            let event = self.wait_for(tid)?;
+            match event.stop {
+                Stop::Signal(libc::SIGTRAP) => {
+                    let stopped = self.stopped(tid)?;
+                    if stopped.siginfo()?[8..12] == 0x80i32.to_le_bytes() {
+                        return stopped.regs();
+                    }
+                    self.keep_stray(tid, libc::SIGTRAP)?;
+                }
+                Stop::Signal(signal) => self.keep_stray(tid, signal)?,
+                Stop::Event(Event::Exit) | Stop::Exited(_) | Stop::Killed(..) => {
+                    self.pending.push_back(event);
+                    return Err(Error::Gone);
+                }
+                _ => self.go(tid, Go::Agent, 0)?,
+            }
+        }
+    }
+
+    fn keep_stray(&mut self, tid: Tid, signal: i32) -> Result<()> {
+        let info = self.stopped(tid)?.siginfo()?;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.stray.push_back((signal, info));
+        }
+        self.go(tid, Go::Agent, 0)
+    }
+
+    /// Makes one call in `tid` and returns its result. The caller restores the registers.
+    pub fn inject(&mut self, tid: Tid, base: &Regs, nr: i64, args: [u64; 6]) -> Result<i64> {
+        self.inject_at(tid, base, AGENT_BASE + ENTRY_SYSCALL, nr, args)
+    }
+
+    /// The same through another `syscall; int3`.
+    pub fn inject_at(
+        &mut self,
+        tid: Tid,
+        base: &Regs,
+        entry: u64,
+        nr: i64,
+        args: [u64; 6],
+    ) -> Result<i64> {
+        let regs = inject::call_regs(base, entry, nr as u64, &args);
+        Ok(self.run_agent(tid, &regs)?.rax as i64)
+    }
+
+    /// Makes many calls with one stop for each [`BATCH_MAX`].
+    pub fn batch(
+        &mut self,
+        tid: Tid,
+        mem: &Mem,
+        base: &Regs,
+        calls: &[(i64, [u64; 6])],
+    ) -> Result<Vec<i64>> {
+        let mut results = Vec::with_capacity(calls.len());
+        for part in calls.chunks(BATCH_MAX) {
+            let mut bytes = Vec::with_capacity(part.len() * size_of::<BatchCall>());
+            for (nr, args) in part {
+                bytes.extend_from_slice(&nr.to_le_bytes());
+                args.iter().for_each(|arg| bytes.extend_from_slice(&arg.to_le_bytes()));
+                bytes.extend_from_slice(&[0; 8]);
+            }
+            mem.write(AGENT_DATA, &bytes)?;
+            let mut regs = inject::call_regs(base, AGENT_BASE + ENTRY_BATCH, 0, &[0; 6]);
+            (regs.rdi, regs.rsi) = (AGENT_DATA, part.len() as u64);
+            self.run_agent(tid, &regs)?;
+            mem.read(AGENT_DATA, &mut bytes)?;
+            results.extend(bytes.chunks_exact(64).map(|call| {
+                i64::from_le_bytes(call[56..64].try_into().expect("eight bytes"))
+            }));
+            // Leave the area as it was, for whoever hashes or dumps it.
+            bytes.fill(0);
+            mem.write(AGENT_DATA, &bytes)?;
+        }
+        Ok(results)
+    }
+
+    /// Opens, in `tid`, a file that the engine has open; returns the descriptor there.
+    pub fn pass_fd(
+        &mut self,
+        tid: Tid,
+        mem: &Mem,
+        base: &Regs,
+        fd: i32,
+        flags: i32,
+    ) -> Result<i64> {
+        let path = format!("/proc/{}/fd/{fd}\0", std::process::id());
+        mem.write(AGENT_STRINGS, path.as_bytes())?;
+        let args = [libc::AT_FDCWD as u64, AGENT_STRINGS, flags as u64, 0, 0, 0];
+        let got = self.inject(tid, base, libc::SYS_openat, args)?;
+        mem.write(AGENT_STRINGS, &vec![0; path.len()])?;
+        Ok(got)
+    }
+}
+
+/// Code and origin of a signal, from its siginfo: `si_code`, bytes 8 to 12.
+pub fn si_code(info: &[u8; 128]) -> i32 {
+    i32::from_le_bytes(info[8..12].try_into().expect("four bytes"))
+}

@@ -1,0 +1,557 @@
+//! A call on the slow path: from the trap at the application's instruction, through the agent's
+//! instruction, to the event in the log.
+
+use super::*;
+use crate::state::{for_pieces, input_hash};
+use scribe_abi::{PAGE, SCRATCH_BASE, SCRATCH_PITCH, SCRATCH_SLOTS};
+use scribe_kernel::signal::kernel_mask;
+use scribe_log::flags::RESTART;
+use scribe_syscalls::{Block, Call, Class, Dir, Plan, Row, Slot};
+use scribe_tracee::inject::{call_args, call_regs};
+
+/// Outputs longer than this are written as `Data` records of this length before the event.
+const OUT_PIECE: usize = 1 << 20;
+/// How much of each input is kept in the log, from level 1 and from level 2 on.
+const INPUT_KEPT: [u64; 3] = [0, 512, 65536];
+
+/// A call between its trap and its event.
+pub struct PendingCall {
+    pub row: &'static Row,
+    pub call: Call,
+    pub plan: Plan,
+    /// Where each buffer of the plan lies during the call.
+    pub placed: Vec<u64>,
+    /// The call as the agent makes it.
+    pub agent_nr: u64,
+    pub agent_args: [u64; 6],
+    pub hash: u32,
+    /// The token was given up.
+    pub released: bool,
+    pub ret: i64,
+    /// Signals allowed during the call, where it installs a mask of its own.
+    pub temporary_mask: Option<u64>,
+    pub inputs: Vec<(u64, u64, Vec<u8>)>,
+    pub kind: Kind,
+}
+
+/// What is to be done with the result, beside writing the event.
+#[derive(Clone, Debug, Default)]
+pub enum Kind {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// The result is this, whatever the kernel said (if it was asked at all: the call was a way to
+    /// let pending signals come up); memory was written already: address and length.
+    Answer { ret: i64, wrote: Option<(u64, u64)> },
+    /// rt_sigreturn: these registers instead of the call's.
+    Sigreturn(Box<Regs>),
+    /// mmap and its kin: note what is mapped.
+    Mapped { fd: Option<i32>, offset: u64, len: u64, prot: u32, flags: u32 },
+    /// brk.
+    Brk,
+    /// shmat.
+    Shmat,
+    /// A new task: it is written with the event.
+    Spawn { child: u32, in_record: bool },
+    /// execve that may fail.
+    Exec,
+}
+
+/// What a finished call left to be written, gathered while tasks and log are borrowed apart.
+struct Outputs {
+    ranges: Vec<(u64, u64, u64)>,
+}
+
+impl Recorder {
+    /// The task stands behind its `syscall` instruction, which was not executed.
+    pub(super) fn syscall_entry(&mut self, id: u32, emulated_stop: bool) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let mut regs = self.machine.stopped(task.tid)?.regs()?;
+        if emulated_stop {
+            regs.rax = regs.orig_rax;
+        }
+        regs.orig_rax = u64::MAX;
+        task.app = regs;
+        if task.stash.next(Mask(task.mask)).is_some() {
+            return self.abort_call(id);
+        }
+        self.dispatch(id)
+    }
+
+    /// Starts the call whose registers are in `app`.
+    pub(super) fn dispatch(&mut self, id: u32) -> Result<()> {
+        let task = self.task(id);
+        let call = Call { nr: task.app.rax as u32, args: call_args(&task.app) };
+        if let Some(done) = self.seccomp_gate(id, &call)? {
+            return done;
+        }
+        let Some(row) = scribe_syscalls::lookup(&call) else {
+            if scribe_syscalls::unknown_is_enosys(call.nr) {
+                let name = scribe_syscalls::syscall_name(call.nr).unwrap_or("unknown");
+                self.warn_once(format!("system call {} ({name}) is answered with ENOSYS", call.nr));
+                return self.answer_unknown(id, call, -i64::from(libc::ENOSYS));
+            }
+            let pid = self.task(id).tgid;
+            return Err(RecordError::UnknownCall { pid, name: describe_unknown(&call) });
+        };
+        *self.stats.calls.entry(call.nr).or_default() += 1;
+        match row.class {
+            Class::Refuse(errno) => {
+                self.warn_once(format!(
+                    "{} is not supported under Scribe and is refused with {}",
+                    row.full_name(),
+                    std::io::Error::from_raw_os_error(errno)
+                ));
+                self.answer(id, row, call, -i64::from(errno))
+            }
+            Class::Emulate => self.start_call(id, row, call, Kind::Plain),
+            Class::Execute => self.execute_call(id, row, call),
+            Class::Special(special) => self.special(id, row, call, special),
+        }
+    }
+
+    /// Prepares a call: what it reads, its hash, what of it is kept in the log.
+    pub(super) fn prepare(&self, id: u32, row: &'static Row, call: Call, kind: Kind) -> PendingCall {
+        let task = self.task(id);
+        let space = &*task.space;
+        let plan = scribe_syscalls::plan(row, &call, space);
+        let hash = input_hash(row, &call, &plan, &space.mem);
+        let kept = INPUT_KEPT[(self.options.level as usize).min(2)];
+        let inputs = plan.bufs.iter().filter(|buf| buf.dir != Dir::Out && kept > 0).map(|buf| {
+            let mut bytes = vec![0; buf.cap.min(kept) as usize];
+            let got = space.mem.read_some(buf.addr, &mut bytes);
+            bytes.truncate(got);
+            (buf.addr, buf.cap, bytes)
+        });
+        let inputs = inputs.collect();
+        let placed = plan.bufs.iter().map(|buf| buf.addr).collect();
+        PendingCall {
+            row,
+            call,
+            plan,
+            placed,
+            agent_nr: call.nr.into(),
+            agent_args: call.args,
+            hash,
+            released: false,
+            ret: 0,
+            temporary_mask: None,
+            inputs,
+            kind,
+        }
+    }
+
+    /// Makes a call whose only effects are its result and its output memory.
+    pub(super) fn start_call(
+        &mut self,
+        id: u32,
+        row: &'static Row,
+        call: Call,
+        kind: Kind,
+    ) -> Result<()> {
+        let mut pending = self.prepare(id, row, call, kind);
+        let may_block = match row.block {
+            Block::Never => false,
+            Block::May => true,
+            Block::Fd(arg) => {
+                let fd = call.args[arg as usize] as i32;
+                self.fd_info(id, fd).is_none_or(|info| info.may_block)
+            }
+        };
+        let alone = self.lanes[&self.task(id).lane].members.len() == 1;
+        let masked = pending.plan.bufs.iter().any(|buf| buf.sigmask);
+        let writes = pending.plan.bufs.iter().any(|buf| buf.dir != Dir::In);
+        let release = may_block && !alone;
+        if masked || (release && writes) {
+            let total: u64 = pending.plan.bufs.iter().map(|buf| round(buf.cap)).sum();
+            if total <= SCRATCH_PITCH {
+                self.redirect(id, &mut pending, total)?;
+                pending.released = release;
+            }
+        } else {
+            pending.released = release;
+        }
+        self.launch(id, pending)
+    }
+
+    /// Sends the task into the agent.
+    pub(super) fn launch(&mut self, id: u32, pending: PendingCall) -> Result<()> {
+        let released = pending.released;
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let entry = AGENT_BASE + ENTRY_SYSCALL;
+        let regs = call_regs(&task.app, entry, pending.agent_nr, &pending.agent_args);
+        task.call = Some(Box::new(pending));
+        task.state = State::InCall;
+        let tid = task.tid;
+        self.machine.stopped(tid)?.set_regs(&regs)?;
+        if released {
+            self.release(id, Left::InCall);
+        }
+        self.machine.go(tid, Go::Agent, 0)?;
+        Ok(())
+    }
+
+    /// Moves all buffers of a call into the task's scratch area.
+    fn redirect(&mut self, id: u32, pending: &mut PendingCall, total: u64) -> Result<()> {
+        let base = self.scratch(id, total)?;
+        let space = self.task(id).space.clone();
+        let mut at = base;
+        let mut images: Vec<Vec<u8>> = Vec::new();
+        for (i, buf) in pending.plan.bufs.iter().enumerate() {
+            pending.placed[i] = at;
+            at += round(buf.cap);
+            let mut image = vec![0; buf.cap as usize];
+            if buf.dir != Dir::Out {
+                let got = space.mem.read_some(buf.addr, &mut image);
+                image.truncate(got);
+            } else {
+                image.clear();
+            }
+            if buf.sigmask && image.len() >= 8 {
+                let mask = u64::from_le_bytes(image[..8].try_into().expect("eight bytes"));
+                pending.temporary_mask = Some(mask);
+                image[..8].copy_from_slice(&kernel_mask(Mask(mask)).0.to_le_bytes());
+            }
+            match buf.slot {
+                Slot::Arg(arg) => pending.agent_args[arg as usize] = pending.placed[i],
+                Slot::Nested { buf: parent, off } => {
+                    let bytes = pending.placed[i].to_le_bytes();
+                    if let Some(place) = images[parent].get_mut(off as usize..off as usize + 8) {
+                        place.copy_from_slice(&bytes);
+                    }
+                }
+            }
+            images.push(image);
+        }
+        for (image, place) in images.iter().zip(&pending.placed) {
+            space.mem.write(*place, image)?;
+        }
+        Ok(())
+    }
+
+    /// A scratch area of at least `len` bytes for the task.
+    pub(super) fn scratch(&mut self, id: u32, len: u64) -> Result<u64> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let space = task.space.clone();
+        let slot = *task.slot.get_or_insert_with(|| space.take_slot());
+        let base = SCRATCH_BASE + slot % SCRATCH_SLOTS * SCRATCH_PITCH;
+        let have = space.scratch.borrow().get(&slot).copied().unwrap_or(0);
+        if have < len {
+            let want = len.next_multiple_of(16 * PAGE).min(SCRATCH_PITCH);
+            let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+            let flags =
+                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE)
+                    as u64;
+            let args = [base + have, want - have, prot, flags, u64::MAX, 0];
+            let (tid, app) = (task.tid, task.app);
+            let got = self.machine.inject(tid, &app, libc::SYS_mmap, args)?;
+            self.take_strays(id);
+            if got < 0 {
+                return Err(scribe_tracee::Error::Os {
+                    what: "mapping scratch memory in the program",
+                    source: std::io::Error::from_raw_os_error(-got as i32),
+                }
+                .into());
+            }
+            space.scratch.borrow_mut().insert(slot, want);
+        }
+        Ok(base)
+    }
+
+    /// The call is over: the task stands behind the agent's `syscall`.
+    pub(super) fn call_returned(&mut self, id: u32, regs: &Regs) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        if task.vfork_wait {
+            task.vfork_wait = false;
+            task.call = None;
+            self.want_token(id, Ready::Resume);
+            return Ok(());
+        }
+        if let Some(call) = &mut task.call {
+            call.ret = regs.rax as i64;
+        }
+        if self.holds_token(id) {
+            return self.finish_call(id);
+        }
+        self.want_token(id, Ready::FinishCall);
+        Ok(())
+    }
+
+    /// Writes the event of a call that is over, with the token held, and lets the task go on.
+    pub(super) fn finish_call(&mut self, id: u32) -> Result<()> {
+        let Some(mut pending) = self.task_mut(id).call.take() else {
+            return self.settle(id);
+        };
+        if matches!(pending.ret, -516..=-512) && !matches!(pending.kind, Kind::Sigreturn(_)) {
+            return self.interrupted(id, pending);
+        }
+        let ret = match &pending.kind {
+            Kind::Answer { ret, .. } => *ret,
+            Kind::Sigreturn(regs) => regs.rax as i64,
+            _ => pending.ret,
+        };
+        pending.ret = ret;
+        let outputs = self.collect(id, &mut pending)?;
+        let ret = pending.ret;
+        self.write_call(id, &pending, &outputs, ret, 0)?;
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        match &pending.kind {
+            Kind::Sigreturn(regs) => task.app = **regs,
+            _ => task.app.rax = ret as u64,
+        }
+        self.after_call(id, &pending)?;
+        if let Some((from, into)) = self.merge.take() {
+            return self.merge_lanes(id, from, into);
+        }
+        self.settle(id)
+    }
+
+    /// Which memory the call wrote; where it went to scratch it is copied home.
+    fn collect(&mut self, id: u32, pending: &mut PendingCall) -> Result<Outputs> {
+        match pending.kind {
+            Kind::Sigreturn(_) => return Ok(Outputs { ranges: Vec::new() }),
+            Kind::Answer { wrote, .. } => {
+                let ranges = wrote.iter().map(|(addr, len)| (*addr, *addr, *len)).collect();
+                return Ok(Outputs { ranges });
+            }
+            _ => {}
+        }
+        let space = self.task(id).space.clone();
+        let mut read = |buf: usize, off: u64, out: &mut [u8]| {
+            pending.placed.get(buf).is_some_and(|at| space.mem.read(at + off, out).is_ok())
+        };
+        let ranges =
+            scribe_syscalls::outputs(pending.row, &pending.call, &pending.plan, pending.ret, &mut read);
+        let ranges = ranges.iter().filter(|range| range.len > 0).map(|range| {
+            let addr = pending.plan.bufs[range.buf].addr + range.off;
+            (addr, pending.placed[range.buf] + range.off, range.len)
+        });
+        let ranges: Vec<_> = ranges.collect();
+        for (addr, placed, len) in &ranges {
+            if addr != placed {
+                let mut failed = Ok(());
+                for_pieces(&space.mem, *placed, *len, |at, piece| {
+                    let home = addr + (at - placed);
+                    if let Err(error) = space.mem.write(home, piece) {
+                        failed = Err(error);
+                    }
+                });
+                failed?;
+            }
+        }
+        let mut ranges = ranges;
+        if let Some(edit) = self.fd_filter(id, pending) {
+            pending.ret = self.filter_output(id, pending, &ranges, edit)?;
+            if let [range] = &mut ranges[..] {
+                range.2 = range.2.min(pending.ret as u64);
+            }
+        }
+        Ok(Outputs { ranges })
+    }
+
+    /// Writes one call event.
+    fn write_call(
+        &mut self,
+        id: u32,
+        pending: &PendingCall,
+        outputs: &Outputs,
+        ret: i64,
+        flags: u8,
+    ) -> Result<()> {
+        let shown = self.terminal_flags(id, pending, ret);
+        let desc = self.describe_fds(id, pending);
+        let space = self.task(id).space.clone();
+        let lane = self.task(id).lane;
+        let spawn = match pending.kind {
+            Kind::Spawn { child, in_record: true } => self.spawn_of(child),
+            _ => None,
+        };
+        let map = self.map_of(id, pending, ret)?;
+        let level = self.options.level;
+        let serial = (shown != 0).then(|| {
+            self.serial += 1;
+            self.serial
+        });
+        let elapsed = (level > 1).then(|| self.started.elapsed().as_nanos() as u64);
+        let regs = self.options.registers.then_some(self.task(id).app);
+        for (addr, _, len) in outputs.ranges.iter().filter(|range| range.2 > OUT_PIECE as u64) {
+            let (log, stats) = (&mut self.log, &mut self.stats);
+            for_pieces(&space.mem, *addr, *len, |at, piece| {
+                stats.events += 1;
+                log.append(lane, |buf| Record::Data { addr: at, bytes: piece.into() }.encode(buf));
+                log.maybe_flush();
+            });
+        }
+        self.stats.events += 1;
+        let mut bytes = Vec::new();
+        self.log.append(lane, |buf| {
+            let nr = pending.call.nr as u16;
+            let mut event = scribe_log::begin_syscall(buf, nr, ret, pending.hash, flags | shown);
+            for (addr, _, len) in &outputs.ranges {
+                if *len <= OUT_PIECE as u64 {
+                    bytes.resize(*len as usize, 0);
+                    if space.mem.read(*addr, &mut bytes).is_ok() {
+                        event.out(*addr, &bytes);
+                    }
+                }
+            }
+            if level > 0 {
+                event.args(&pending.call.args);
+                for (addr, len, bytes) in &pending.inputs {
+                    event.input(*addr, *len, bytes);
+                }
+            }
+            for (fd, text) in &desc {
+                event.desc(*fd, text);
+            }
+            if let Some(serial) = serial {
+                event.serial(serial);
+            }
+            if let Some(elapsed) = elapsed {
+                event.time(elapsed);
+            }
+            if let Some(spawn) = &spawn {
+                event.spawn(spawn);
+            }
+            if let Some(map) = &map {
+                event.map(map);
+            }
+            if let Some(regs) = &regs {
+                event.regs(&crate::regs::words(regs));
+            }
+            event.finish();
+        });
+        self.log.maybe_flush();
+        Ok(())
+    }
+
+    /// Writes the event of a call that the kernel has carried out, without going on.
+    pub(super) fn write_finished(&mut self, id: u32, pending: &mut PendingCall) -> Result<()> {
+        let outputs = self.collect(id, pending)?;
+        self.write_call(id, pending, &outputs, pending.ret, 0)
+    }
+
+    /// Writes the event of a call that was not carried out.
+    pub(super) fn write_blocked(&mut self, id: u32, pending: &PendingCall, ret: i64) -> Result<()> {
+        let flags = scribe_log::flags::BLOCKED;
+        self.write_call(id, pending, &Outputs { ranges: Vec::new() }, ret, flags)
+    }
+
+    /// Answers a call without the kernel.
+    pub(super) fn answer(
+        &mut self,
+        id: u32,
+        row: &'static Row,
+        call: Call,
+        ret: i64,
+    ) -> Result<()> {
+        let mut pending = self.prepare(id, row, call, Kind::Answer { ret, wrote: None });
+        pending.ret = ret;
+        self.write_answer(id, pending)
+    }
+
+    /// Answers a call without the kernel, with memory that was already written.
+    pub(super) fn answer_with(
+        &mut self,
+        id: u32,
+        row: &'static Row,
+        call: Call,
+        ret: i64,
+        writes: &[(u64, &[u8])],
+    ) -> Result<()> {
+        let mut pending = self.prepare(id, row, call, Kind::Answer { ret, wrote: None });
+        pending.ret = ret;
+        let space = self.task(id).space.clone();
+        for (addr, bytes) in writes {
+            if space.mem.write(*addr, bytes).is_err() {
+                pending.ret = -i64::from(libc::EFAULT);
+                pending.kind = Kind::Answer { ret: pending.ret, wrote: None };
+                return self.write_answer(id, pending);
+            }
+        }
+        let ranges = writes.iter().map(|(addr, bytes)| (*addr, *addr, bytes.len() as u64)).collect();
+        self.write_call(id, &pending, &Outputs { ranges }, pending.ret, 0)?;
+        self.task_mut(id).app.rax = pending.ret as u64;
+        self.settle(id)
+    }
+
+    fn write_answer(&mut self, id: u32, pending: PendingCall) -> Result<()> {
+        let ret = pending.ret;
+        self.write_call(id, &pending, &Outputs { ranges: Vec::new() }, ret, 0)?;
+        self.task_mut(id).app.rax = ret as u64;
+        self.settle(id)
+    }
+
+    /// Answers a call that has no row; only its number is verified at replay.
+    pub(super) fn answer_unknown(&mut self, id: u32, call: Call, ret: i64) -> Result<()> {
+        let lane = self.task(id).lane;
+        self.stats.events += 1;
+        self.log.append(lane, |buf| {
+            scribe_log::begin_syscall(buf, call.nr as u16, ret, 0, 0).finish();
+        });
+        self.task_mut(id).app.rax = ret as u64;
+        self.settle(id)
+    }
+
+    /// A call that signals interrupted before it did anything: the kernel wants it restarted, or
+    /// ended with EINTR when a handler runs.
+    fn interrupted(&mut self, id: u32, mut pending: Box<PendingCall>) -> Result<()> {
+        use scribe_kernel::signal::{Action, Restart, restart};
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let mask = pending.temporary_mask.unwrap_or(task.mask);
+        let first = task.stash.next(Mask(mask));
+        let action = first.map(|signal| task.sighand.borrow().what_to_do(signal));
+        let flags = match action {
+            Some(Action::Handler(disposition)) => Some(disposition.flags),
+            Some(Action::Default(_)) => return self.interrupted_by_default(id, pending),
+            _ => None,
+        };
+        match restart(pending.ret, flags) {
+            Restart::Eintr => {
+                pending.ret = -i64::from(libc::EINTR);
+                let outputs = self.collect(id, &mut pending)?;
+                self.write_call(id, &pending, &outputs, pending.ret, 0)?;
+                self.task_mut(id).app.rax = pending.ret as u64;
+                self.after_call(id, &pending)?;
+                self.settle_masked(id, pending.temporary_mask)
+            }
+            // A handler runs, then the call is made again from the application's instruction.
+            _ if flags.is_some() => {
+                self.write_call(
+                    id,
+                    &pending,
+                    &Outputs { ranges: Vec::new() },
+                    pending.ret,
+                    RESTART,
+                )?;
+                let task = self.task_mut(id);
+                task.app.rax = pending.call.nr.into();
+                task.app.rip -= 2;
+                self.settle_masked(id, pending.temporary_mask)
+            }
+            how => {
+                // Nothing to see for the program: the same call goes on.
+                if how == Restart::RestartBlock {
+                    pending.agent_nr = libc::SYS_restart_syscall as u64;
+                }
+                self.discard_ignored(id);
+                self.launch(id, *pending)
+            }
+        }
+    }
+}
+
+/// Name for a call without a row: of the call, and its command.
+fn describe_unknown(call: &Call) -> String {
+    let name = scribe_syscalls::syscall_name(call.nr).unwrap_or("system call");
+    let command = if i64::from(call.nr) == libc::SYS_futex || name == "ioctl" || name == "fcntl" {
+        call.args[1]
+    } else {
+        call.args[0]
+    };
+    format!("{name} ({}), command {command:#x}", call.nr)
+}
+
+fn round(len: u64) -> u64 {
+    len.next_multiple_of(16)
+}

@@ -1,0 +1,254 @@
+//! What the recorder has to know of descriptors: whether reading them may block, whether they are
+//! the recording's own terminal output, whether their content must be edited. Asked of the kernel
+//! at first use and kept until a call may have changed the descriptor.
+
+use super::calls::PendingCall;
+use super::*;
+use scribe_log::flags::{STDERR, STDOUT};
+use scribe_syscalls::Effect;
+
+/// What is known of one descriptor.
+#[derive(Clone, Debug)]
+pub struct FdInfo {
+    /// Not a regular file, directory or block device.
+    pub may_block: bool,
+    /// [`STDOUT`], [`STDERR`], or neither.
+    pub shown: u8,
+    /// A file of /proc whose text shows what Scribe does.
+    pub edit: Option<Edit>,
+    /// The name, until it has been written to the log.
+    pub new_name: Option<String>,
+}
+
+/// How a file of /proc is edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// maps, smaps, numa_maps: without our own mappings.
+    Maps,
+    /// status: the tracer's id is 0.
+    Status,
+}
+
+/// The descriptors of a process that were used.
+#[derive(Clone, Debug, Default)]
+pub struct FdCache {
+    known: HashMap<i32, FdInfo>,
+}
+
+impl FdCache {
+    /// Forgets one descriptor.
+    pub fn forget(&mut self, fd: i32) {
+        self.known.remove(&fd);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.known.clear();
+    }
+}
+
+impl Recorder {
+    /// What is known of a descriptor of the task; `None` if it is not open.
+    pub(super) fn fd_info(&self, id: u32, fd: i32) -> Option<FdInfo> {
+        let task = self.task(id);
+        if let Some(known) = task.files.borrow().known.get(&fd) {
+            return Some(known.clone());
+        }
+        let info = self.ask(task.tid, fd)?;
+        task.files.borrow_mut().known.insert(fd, info.clone());
+        Some(info)
+    }
+
+    fn ask(&self, tid: Tid, fd: i32) -> Option<FdInfo> {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let link = format!("/proc/{tid}/fd/{fd}");
+        let meta = std::fs::metadata(&link);
+        let name = std::fs::read_link(&link).ok()?;
+        let name = name.to_string_lossy().into_owned();
+        let (may_block, rdev) = match &meta {
+            Ok(meta) => {
+                let kind = meta.file_type();
+                let plain = kind.is_file() || kind.is_dir() || kind.is_block_device();
+                // eventfd, epoll and their like are anonymous inodes, which look like files.
+                (!plain || name.starts_with("anon_inode:"), meta.rdev())
+            }
+            Err(_) => (true, 0),
+        };
+        let edit = match name.strip_prefix("/proc/").map(|rest| rest.rsplit('/').next()) {
+            Some(Some("maps" | "smaps" | "numa_maps")) => Some(Edit::Maps),
+            Some(Some("status")) => Some(Edit::Status),
+            _ => None,
+        };
+        let shown = self.shown_on(tid, fd, rdev);
+        Some(FdInfo { may_block, shown, edit, new_name: Some(name) })
+    }
+
+    /// Which of the recording's outputs a descriptor leads to.
+    fn shown_on(&self, tid: Tid, fd: i32, rdev: u64) -> u8 {
+        let same = |ours: i32| {
+            let Some(known) = self.options.stdio[ours as usize - 1] else { return false };
+            // A terminal may have been opened anew.
+            if known.terminal != 0 && known.terminal == rdev {
+                return true;
+            }
+            // SAFETY: kcmp has no pointer arguments. KCMP_FILE is 0 (include/uapi/linux/kcmp.h).
+            unsafe { libc::syscall(libc::SYS_kcmp, std::process::id(), tid, 0, ours, fd) == 0 }
+        };
+        match (same(1), same(2)) {
+            (true, true) if fd == 2 => STDERR,
+            (true, _) => STDOUT,
+            (false, true) => STDERR,
+            _ => 0,
+        }
+    }
+
+    /// Whether the call wrote to the recording's standard output or error.
+    pub(super) fn terminal_flags(&self, id: u32, pending: &PendingCall, ret: i64) -> u8 {
+        let fd = match pending.row.effect {
+            Effect::Writes(arg) | Effect::WritesAt(arg) => pending.call.args[arg as usize] as i32,
+            _ => return 0,
+        };
+        if ret <= 0 {
+            return 0;
+        }
+        self.fd_info(id, fd).map_or(0, |info| info.shown)
+    }
+
+    /// Names of descriptors that this call uses for the first time.
+    pub(super) fn describe_fds(&self, id: u32, pending: &PendingCall) -> Vec<(i32, Vec<u8>)> {
+        if self.options.level == 0 {
+            return Vec::new();
+        }
+        let mut names = Vec::new();
+        for (arg, value) in pending.row.args.iter().zip(pending.call.args) {
+            if matches!(arg.ty, scribe_syscalls::Ty::Fd) {
+                let fd = value as i32;
+                if self.fd_info(id, fd).is_some()
+                    && let Some(info) = self.task(id).files.borrow_mut().known.get_mut(&fd)
+                    && let Some(name) = info.new_name.take()
+                {
+                    names.push((fd, name.into_bytes()));
+                }
+            }
+        }
+        names
+    }
+
+    /// Whether what the call read is to be edited.
+    pub(super) fn fd_filter(&self, id: u32, pending: &PendingCall) -> Option<Edit> {
+        match pending.row.effect {
+            Effect::Reads(arg) | Effect::ReadsAt(arg) if pending.ret > 0 => {
+                let fd = pending.call.args[arg as usize] as i32;
+                self.fd_info(id, fd)?.edit
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes our traces out of text that the program read from /proc. The length stays: lines are
+    /// blanked by repeating the neighbour's end, so that offsets remain true.
+    pub(super) fn filter_output(
+        &mut self,
+        id: u32,
+        pending: &PendingCall,
+        ranges: &[(u64, u64, u64)],
+        edit: Edit,
+    ) -> Result<i64> {
+        let space = self.task(id).space.clone();
+        let mut ret = pending.ret;
+        if let [(addr, _, len)] = ranges {
+            let text = space.mem.read_vec(*addr, *len as usize)?;
+            let edited = edit_text(&text, edit);
+            if edited.len() != text.len() || edited != text {
+                let mut whole = edited.clone();
+                whole.resize(text.len(), 0);
+                space.mem.write(*addr, &whole)?;
+                if !edited.is_empty() {
+                    ret = edited.len() as i64;
+                }
+            }
+        }
+        Ok(ret)
+    }
+
+    /// Forgets what the call may have changed about descriptors.
+    pub(super) fn after_call(&mut self, id: u32, pending: &PendingCall) -> Result<()> {
+        let files = self.task(id).files.clone();
+        let args = &pending.call.args;
+        let ret = pending.ret;
+        match pending.row.effect {
+            Effect::OpensFd | Effect::OpensPath { .. } | Effect::Accepts(_) if ret >= 0 => {
+                files.borrow_mut().forget(ret as i32);
+            }
+            Effect::Dup { to, .. } => {
+                let fd = to.map_or(ret as i32, |arg| args[arg as usize] as i32);
+                files.borrow_mut().forget(fd);
+                if ret >= 0 {
+                    files.borrow_mut().forget(ret as i32);
+                }
+            }
+            Effect::ClosesFd(arg) => files.borrow_mut().forget(args[arg as usize] as i32),
+            Effect::SetsFile(_) | Effect::SetsFdFlags(_) => {}
+            Effect::OpensFds2 { .. }
+            | Effect::OpensFdAt { .. }
+            | Effect::ClosesRange
+            | Effect::RecvFds(_) => files.borrow_mut().clear(),
+            _ => {}
+        }
+        self.after_memory(id, pending)
+    }
+}
+
+/// The text without our traces.
+fn edit_text(text: &[u8], edit: Edit) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut ours = false;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match edit {
+            Edit::Maps => {
+                // A line that begins a mapping starts with "start-end "; the others belong to it.
+                let head = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+                let head = String::from_utf8_lossy(head);
+                if let Some((start, end)) = head.split_once('-')
+                    && let (Ok(start), Ok(end)) =
+                        (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
+                {
+                    ours = scribe_abi::is_ours(start, end);
+                }
+                if !ours {
+                    out.extend_from_slice(line);
+                }
+            }
+            Edit::Status => {
+                if line.starts_with(b"TracerPid:") {
+                    out.extend_from_slice(b"TracerPid:\t0\n");
+                } else {
+                    out.extend_from_slice(line);
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_mappings_vanish_from_maps() {
+        let text = b"00400000-00401000 r-xp 0 00:00 0 a\n70000000-70001000 r-xp 0 00:00 0\n\
+            Size: 4 kB\n7f00000000-7f00001000 rw-p 0 00:00 0\nSize: 4 kB\n";
+        let edited = edit_text(text, Edit::Maps);
+        assert_eq!(
+            String::from_utf8(edited).unwrap(),
+            "00400000-00401000 r-xp 0 00:00 0 a\n7f00000000-7f00001000 rw-p 0 00:00 0\nSize: 4 kB\n"
+        );
+    }
+
+    #[test]
+    fn the_tracer_vanishes_from_status() {
+        let edited = edit_text(b"Pid:\t3\nTracerPid:\t77\nUid:\t0\n", Edit::Status);
+        assert_eq!(edited, b"Pid:\t3\nTracerPid:\t0\nUid:\t0\n");
+    }
+}

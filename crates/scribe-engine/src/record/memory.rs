@@ -1,0 +1,286 @@
+//! Calls that shape the address space.
+
+use super::calls::{Kind, PendingCall};
+use super::*;
+use crate::state::for_pieces;
+use scribe_abi::{AGENT_BASE, AGENT_END, PAGE, SCRATCH_BASE, SCRATCH_END, is_ours};
+use scribe_log::MapInfo;
+use scribe_syscalls::{Call, Row};
+use scribe_tracee::maps;
+use std::os::unix::fs::MetadataExt;
+
+const ENOMEM: i64 = -(libc::ENOMEM as i64);
+/// Set in the flags of a logged mapping that is replayed from memory shared between the replayed
+/// processes, with the content that stands in the `Data` records before it.
+pub(crate) const MAP_BACKED: u32 = 1 << 31;
+
+impl Recorder {
+    pub(super) fn mmap(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
+        let [addr, len, prot, flags, fd, offset] = call.args;
+        let fixed = flags as i32 & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
+        let end = addr.saturating_add(len);
+        let anonymous = flags as i32 & libc::MAP_ANONYMOUS != 0;
+        if fixed && is_ours(addr, end) {
+            return self.answer(id, row, call, ENOMEM);
+        }
+        let kind = Kind::Mapped {
+            fd: (!anonymous).then_some(fd as i32),
+            offset,
+            len,
+            prot: prot as u32,
+            flags: flags as u32,
+        };
+        let mut pending = self.prepare(id, row, call, kind);
+        if !fixed && is_ours(addr, end) {
+            pending.agent_args[0] = 0;
+        }
+        self.launch(id, pending)
+    }
+
+    pub(super) fn mremap(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
+        let [old, old_len, new_len, flags, new, _] = call.args;
+        let fixed = flags as i32 & libc::MREMAP_FIXED != 0;
+        if is_ours(old, old.saturating_add(old_len.max(new_len)))
+            || (fixed && is_ours(new, new.saturating_add(new_len)))
+        {
+            return self.answer(id, row, call, ENOMEM);
+        }
+        self.run_here(id, row, call, Kind::Plain)
+    }
+
+    /// munmap, mprotect, madvise and others that name a range and are repeated at replay.
+    pub(super) fn execute_call(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
+        let [addr, len, advice, ..] = call.args;
+        let end = addr.saturating_add(len).min(1 << 47);
+        let mut pending = self.prepare(id, row, call, Kind::Plain);
+        if i64::from(call.nr) == libc::SYS_madvise && advice as i32 == libc::MADV_FREE {
+            // Pages freed "some time" are not the same at replay; freed at once they are, and a
+            // program cannot rely on more.
+            pending.agent_args[2] = libc::MADV_DONTNEED as u64;
+        }
+        if len > 0 && is_ours(addr, end) && addr % PAGE == 0 {
+            return self.around_ours(id, pending, addr, end);
+        }
+        self.launch(id, pending)
+    }
+
+    /// The range holds memory of ours: the call is made for the parts around it.
+    fn around_ours(
+        &mut self,
+        id: u32,
+        mut pending: PendingCall,
+        addr: u64,
+        end: u64,
+    ) -> Result<()> {
+        let mut at = addr;
+        let mut ret = 0;
+        for (hole, hole_end) in
+            [(AGENT_BASE, AGENT_END), (SCRATCH_BASE, SCRATCH_END), (end, end)]
+        {
+            let part_end = hole.min(end);
+            if at < part_end {
+                let mut args = pending.agent_args;
+                (args[0], args[1]) = (at, part_end - at);
+                let task = self.task(id);
+                let (tid, app) = (task.tid, task.app);
+                let got = self.machine.inject(tid, &app, pending.call.nr.into(), args)?;
+                self.take_strays(id);
+                if got < 0 {
+                    ret = got;
+                }
+            }
+            at = at.max(hole_end);
+        }
+        pending.kind = Kind::Answer { ret, wrote: None };
+        pending.ret = ret;
+        self.write_finished(id, &mut pending)?;
+        self.task_mut(id).app.rax = ret as u64;
+        self.settle(id)
+    }
+
+    /// What a mapping event has to say about the mapped file.
+    pub(super) fn map_of(
+        &mut self,
+        id: u32,
+        pending: &PendingCall,
+        ret: i64,
+    ) -> Result<Option<MapInfo>> {
+        if (-4095..0).contains(&ret) {
+            return Ok(None);
+        }
+        match pending.kind {
+            Kind::Mapped { fd, offset, len, prot, flags } => {
+                self.map_info(id, ret as u64, fd, offset, len, prot, flags)
+            }
+            Kind::Shmat => {
+                let tid = self.task(id).tid;
+                let Some(map) = maps::read(tid).into_iter().find(|map| map.start == ret as u64)
+                else {
+                    return Ok(None);
+                };
+                let key = (u64::MAX, map.ino);
+                self.share(id, key);
+                self.put_content(id, map.start, map.size());
+                Ok(Some(MapInfo {
+                    file: map.ino as u32,
+                    offset: 0,
+                    len: map.size(),
+                    prot: map.prot,
+                    flags: libc::MAP_SHARED as u32 | libc::MAP_ANONYMOUS as u32 | MAP_BACKED,
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn map_info(
+        &mut self,
+        id: u32,
+        at: u64,
+        fd: Option<i32>,
+        offset: u64,
+        len: u64,
+        prot: u32,
+        flags: u32,
+    ) -> Result<Option<MapInfo>> {
+        let shared = flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE;
+        let Some(fd) = fd else {
+            if shared {
+                self.task(id).space.shared.set(true);
+            }
+            return Ok(None);
+        };
+        let tid = self.task(id).tid;
+        let link = format!("/proc/{tid}/fd/{fd}");
+        let path = std::fs::read_link(&link).unwrap_or_default().to_string_lossy().into_owned();
+        let file = std::fs::File::open(&link);
+        let meta = file.as_ref().ok().and_then(|file| file.metadata().ok());
+        let system = path.starts_with("/usr/") || path.starts_with("/lib");
+        let regular = meta.as_ref().is_some_and(|meta| meta.is_file());
+        if shared && regular && !(system && prot & libc::PROT_WRITE as u32 == 0) {
+            let meta = meta.expect("a regular file has metadata");
+            self.share(id, (meta.dev(), meta.ino()));
+            let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
+            self.put_content_of_file(id, &link, at, offset, len.min(in_file))?;
+            return Ok(Some(MapInfo {
+                // The inode names the memory that all who map it share.
+                file: self.shared_key(meta.dev(), meta.ino()),
+                offset,
+                len: meta.size(),
+                prot,
+                flags: flags | MAP_BACKED,
+            }));
+        }
+        let file = match file {
+            Ok(file) => self.file_id(&file, &path),
+            Err(_) => 0,
+        };
+        if file == 0 && !path.starts_with("/dev/zero") {
+            // A device, or a file that we may not read: its content as mapped.
+            self.put_content(id, at, len);
+        }
+        Ok(Some(MapInfo { file, offset, len, prot, flags }))
+    }
+
+    /// A number for a shared file, the same for all its mappings.
+    fn shared_key(&self, dev: u64, ino: u64) -> u32 {
+        let hash = xxhash_rust::xxh3::xxh3_64(&[dev.to_le_bytes(), ino.to_le_bytes()].concat());
+        hash as u32 | 1
+    }
+
+    /// Makes the task's domain one with all others that map the same object.
+    fn share(&mut self, id: u32, key: (u64, u64)) {
+        let task = self.task(id);
+        task.space.shared.set(true);
+        let lane = task.lane;
+        match self.shared_files.get(&key).copied() {
+            Some(other) if other != lane && self.lanes.contains_key(&other) => {
+                self.merge = Some((lane, other));
+            }
+            Some(_) => {}
+            None => {
+                self.shared_files.insert(key, lane);
+            }
+        }
+    }
+
+    /// The task, which holds the token of `from`, and all others of that lane go on in `into`.
+    pub(super) fn merge_lanes(&mut self, id: u32, from: u32, into: u32) -> Result<()> {
+        self.write(from, &Record::Merge { from_lane: from, into_lane: into });
+        let Some(old) = self.lanes.remove(&from) else { return self.settle(id) };
+        for member in &old.members {
+            self.task_mut(*member).lane = into;
+        }
+        for lane in self.shared_files.values_mut().filter(|lane| **lane == from) {
+            *lane = into;
+        }
+        let lane = self.lanes.get_mut(&into).expect("the lane exists");
+        lane.members.extend(&old.members);
+        lane.waiting.extend(&old.waiting);
+        self.want_token(id, Ready::Resume);
+        Ok(())
+    }
+
+    /// Content of memory as `Data` records, zero pages left out.
+    fn put_content(&mut self, id: u32, addr: u64, len: u64) {
+        let task = self.task(id);
+        let (space, lane) = (task.space.clone(), task.lane);
+        let log = &self.log;
+        for_pieces(&space.mem, addr, len, |at, piece| put_nonzero(log, lane, at, piece));
+    }
+
+    /// Content of a file as `Data` records at the addresses where it is mapped.
+    fn put_content_of_file(
+        &mut self,
+        id: u32,
+        link: &str,
+        at: u64,
+        offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let Ok(file) = std::fs::File::open(link) else { return Ok(()) };
+        let lane = self.task(id).lane;
+        let mut buf = vec![0; 1 << 20];
+        let mut done = 0;
+        while done < len {
+            let want = buf.len().min((len - done) as usize);
+            match file.read_at(&mut buf[..want], offset + done) {
+                Ok(0) | Err(_) => break,
+                Ok(got) => {
+                    put_nonzero(&self.log, lane, at + done, &buf[..got]);
+                    done += got as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Effects of a finished call on what is known of the address space.
+    pub(super) fn after_memory(&mut self, id: u32, pending: &PendingCall) -> Result<()> {
+        if matches!(pending.kind, Kind::Brk) {
+            self.task(id).space.brk.set(pending.ret as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the pages of `piece` that are not all zero.
+fn put_nonzero(log: &LogWriter, lane: u32, at: u64, piece: &[u8]) {
+    const RUN: usize = 256 << 10;
+    for (i, run) in piece.chunks(RUN).enumerate() {
+        let zero = |page: &&[u8]| page.iter().all(|byte| *byte == 0);
+        let pages = run.chunks(PAGE as usize);
+        let skip = pages.clone().take_while(zero).count() * PAGE as usize;
+        if skip >= run.len() {
+            continue;
+        }
+        let tail = pages.rev().take_while(zero).count() * PAGE as usize;
+        let end = run.len().next_multiple_of(PAGE as usize) - tail;
+        let bytes = &run[skip..end.min(run.len())];
+        let addr = at + (i * RUN + skip) as u64;
+        log.append(lane, |buf| scribe_log::put_data(buf, addr, bytes));
+        log.maybe_flush();
+    }
+}

@@ -1,0 +1,528 @@
+//! The recorder: drives the program, call by call, and writes what replay needs.
+//!
+//! One thread traces all tasks. A task that is stopped is either at a sync point (its registers
+//! are in [`Task::app`]), or on its way there. Domains run in parallel: only the token of a lane
+//! keeps tasks of the same lane apart.
+
+mod calls;
+pub(crate) mod exec;
+mod fds;
+mod files;
+pub(crate) mod memory;
+pub(crate) mod signals;
+mod special;
+mod start;
+mod tasks;
+
+pub use start::{Checksums, LogTarget, RecordOptions, StartError};
+pub(crate) use start::agent_file;
+pub use start::sud_available;
+
+use crate::cpu::{self, Cpuid, Trapped};
+use crate::machine::{Go, Machine, si_code};
+use crate::state::AddressSpace;
+use calls::PendingCall;
+use fds::FdCache;
+use files::Files;
+use scribe_abi::token::{Left, Token};
+use scribe_abi::{AFTER_SYSCALL, AGENT_BASE, ENTRY_SYSCALL};
+use scribe_kernel::seccomp::Seccomp;
+use scribe_kernel::signal::frame::FaultInfo;
+use scribe_kernel::signal::{AltStack, Dispositions, Mask, SignalQueue};
+use scribe_log::{LogWriter, Record, flags};
+use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Why a recording ended early. What was recorded until then is in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The program made a call which the table does not know.
+    #[error(
+        "the program (process {pid}) made a call that Scribe does not know: {name}; the log holds \
+         everything up to it"
+    )]
+    UnknownCall {
+        /// Process id.
+        pid: Tid,
+        /// Name, or number and command.
+        name: String,
+    },
+    /// The log could not be written.
+    #[error("cannot write the log: {0}; the recorded program was ended, the log holds what was written before")]
+    Log(String),
+    /// Tracing failed.
+    #[error("tracing failed: {0}")]
+    Trace(#[from] scribe_tracee::Error),
+    /// The program could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+type Result<T> = std::result::Result<T, RecordError>;
+
+/// How the recorded program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// By exit with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl Outcome {
+    /// The exit status that a shell would show.
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Outcome::Exited(status) => status,
+            Outcome::Killed(signal) => 128 + signal,
+        }
+    }
+
+    /// From a wait status.
+    pub fn from_wait(status: i32) -> Outcome {
+        if libc::WIFSIGNALED(status) {
+            Outcome::Killed(libc::WTERMSIG(status))
+        } else {
+            Outcome::Exited(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// Figures of a recording.
+#[derive(Clone, Debug, Default)]
+pub struct RecordStats {
+    /// Events written.
+    pub events: u64,
+    /// Calls recorded, by number.
+    pub calls: HashMap<u32, u64>,
+    /// ptrace stops handled.
+    pub stops: u64,
+    /// Times the token of a lane went to another task.
+    pub switches: u64,
+    /// Tasks that lived.
+    pub tasks: u64,
+    /// Signals delivered.
+    pub signals: u64,
+    /// Trapped instructions.
+    pub instructions: u64,
+}
+
+/// What a task that waits for the token will do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    /// Take in the result of its call.
+    FinishCall,
+    /// Go on in application code.
+    Resume,
+    /// Deliver a signal before the call that it was about to make.
+    AbortCall,
+    /// Make the call whose registers it has.
+    Dispatch,
+    /// Make its call again, which a stop interrupted.
+    Relaunch,
+}
+
+/// Where a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Runs application code and holds the token.
+    App,
+    /// Runs its call in the agent.
+    InCall,
+    /// Stopped, waits for the token.
+    Ready(Ready),
+    /// On the way into a group stop, standing at the agent's trap.
+    Stopping,
+    /// On its way out.
+    Exiting,
+}
+
+/// What the tasks of one thread group share.
+struct Process {
+    /// Whether its end is already in the log.
+    exit_recorded: bool,
+}
+
+struct Task {
+    id: u32,
+    tid: Tid,
+    tgid: Tid,
+    process: Rc<RefCell<Process>>,
+    sighand: Rc<RefCell<Dispositions>>,
+    files: Rc<RefCell<FdCache>>,
+    space: Rc<AddressSpace>,
+    lane: u32,
+    state: State,
+    /// Application registers at the present sync point.
+    app: Regs,
+    /// Blocked signals as the application sees them.
+    mask: u64,
+    alt: AltStack,
+    stash: SignalQueue,
+    call: Option<Box<PendingCall>>,
+    slot: Option<u64>,
+    /// While the parent waits for a vfork child: the event is written, the call is not over.
+    vfork_wait: bool,
+    /// How it goes on after the group stop that it is going into.
+    after_stop: Ready,
+    /// Flags of the clone call that it is making.
+    clone_flags: u64,
+    /// Where the kernel clears the thread id at exit (set_tid_address(2)); 0: nowhere.
+    clear_tid: u64,
+    /// Head of the robust futex list; 0: none.
+    robust_list: u64,
+    /// Filters that the program installed.
+    seccomp: Seccomp,
+    /// The last fault that became a signal, which later frames show, too.
+    fault: FaultInfo,
+    /// What the program set with PR_SET_TSC and ARCH_SET_CPUID: (TSC readable, CPUID usable).
+    instructions: (bool, bool),
+}
+
+impl Task {
+    /// The address that clone's CHILD_SETTID and CHILD_CLEARTID are about.
+    fn child_tid_address(&self) -> u64 {
+        if self.app.rax as i64 == libc::SYS_clone3 {
+            // clone_args.child_tid
+            return self.space.mem.read_u64(self.app.rdi + 16).unwrap_or(0);
+        }
+        self.app.r10
+    }
+}
+
+struct Lane {
+    token: Box<Token>,
+    waiting: VecDeque<u32>,
+    members: BTreeSet<u32>,
+    since: Instant,
+}
+
+impl Lane {
+    fn new(task: u32) -> Lane {
+        Lane {
+            token: Box::new(Token::new(task)),
+            waiting: VecDeque::new(),
+            members: BTreeSet::from([task]),
+            since: Instant::now(),
+        }
+    }
+}
+
+/// How long a task keeps the token while others of its lane wait for it.
+const TIMESLICE: Duration = Duration::from_millis(20);
+
+/// A recording in progress.
+pub struct Recorder {
+    machine: Machine,
+    log: LogWriter,
+    options: RecordOptions,
+    tasks: HashMap<u32, Box<Task>>,
+    by_tid: HashMap<Tid, u32>,
+    lanes: HashMap<u32, Lane>,
+    next_task: u32,
+    next_lane: u32,
+    /// Counter behind the `Serial` of events that touch objects shared between processes.
+    serial: u64,
+    files: Files,
+    cpuid: Cpuid,
+    root: Tid,
+    outcome: Option<i32>,
+    /// Tasks that hold their token and are to be run.
+    runnable: VecDeque<u32>,
+    /// New tasks that were reported before their parent told of them.
+    early: Vec<WaitEvent>,
+    stats: RecordStats,
+    started: Instant,
+    warned: BTreeSet<String>,
+    agent_image: std::fs::File,
+    xstate: scribe_kernel::xstate::XstateLayout,
+    checksum_time: Duration,
+    /// Serial of shared mappings: device and inode to the lane whose tasks map it.
+    shared_files: HashMap<(u64, u64), u32>,
+    /// Lanes to be made one when the event that makes them share memory is written.
+    merge: Option<(u32, u32)>,
+}
+
+impl Recorder {
+    /// Records until all tasks have ended. The result is the root program's end.
+    pub fn run(&mut self) -> Result<Outcome> {
+        let result = self.run_loop();
+        if result.is_err() {
+            self.kill_all();
+        }
+        result
+    }
+
+    fn run_loop(&mut self) -> Result<Outcome> {
+        loop {
+            while let Some(id) = self.runnable.pop_front() {
+                let done = self.run_ready(id);
+                self.survive(done)?;
+            }
+            if let Some(error) = self.log.error() {
+                return Err(RecordError::Log(error.to_string()));
+            }
+            let event = match self.machine.next(true) {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(scribe_tracee::Error::Gone) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let done = self.on_event(event);
+            self.survive(done)?;
+            if self.tasks.is_empty() && self.outcome.is_some() {
+                break;
+            }
+        }
+        Ok(Outcome::from_wait(self.outcome.unwrap_or(0)))
+    }
+
+    /// That a task is gone is no error: its end is reported by the kernel and handled then.
+    fn survive(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Err(RecordError::Trace(scribe_tracee::Error::Gone)) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn kill_all(&mut self) {
+        for task in self.tasks.values() {
+            scribe_tracee::kill(task.tgid, task.tid, libc::SIGKILL);
+        }
+        while let Ok(Some(event)) = self.machine.next(true) {
+            if event.is_stop() {
+                let _ = self.machine.go(event.tid, Go::Agent, 0);
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: WaitEvent) -> Result<()> {
+        let Some(&id) = self.by_tid.get(&event.tid) else {
+            if event.is_stop() {
+                self.early.push(event);
+            }
+            return Ok(());
+        };
+        match event.stop {
+            Stop::Signal(signal) => self.on_signal_stop(id, signal),
+            Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => self.on_new_task(id),
+            Stop::Event(Event::VforkDone) => self.resume_agent(id),
+            Stop::Event(Event::Exec) => self.on_exec(event.tid),
+            Stop::Event(Event::Exit) => self.on_exit_stop(id),
+            Stop::Event(Event::Stop(signal)) => self.on_group_stop(id, signal),
+            Stop::Syscall => self.on_syscall_stop(id),
+            Stop::Exited(_) | Stop::Killed(..) => self.on_ended(id, event.status),
+            Stop::Continued => Ok(()),
+        }
+    }
+
+    /// A stop at a call where dispatch by SUD is missing (PTRACE_SYSEMU).
+    fn on_syscall_stop(&mut self, id: u32) -> Result<()> {
+        let task = self.task(id);
+        if self.machine.sud || task.state != State::App {
+            let go = if task.state == State::App { Go::Application } else { Go::Agent };
+            let tid = task.tid;
+            return Ok(self.machine.go(tid, go, 0)?);
+        }
+        self.syscall_entry(id, true)
+    }
+
+    fn on_signal_stop(&mut self, id: u32, signal: i32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
+        let stopped = self.machine.stopped(task.tid)?;
+        let info = stopped.siginfo()?;
+        match task.state {
+            State::App if signal == libc::SIGSYS && si_code(&info) == SYS_USER_DISPATCH => {
+                self.syscall_entry(id, false)
+            }
+            State::App => self.signal_in_application(id, signal, info),
+            State::InCall => {
+                let regs = stopped.regs()?;
+                if signal == libc::SIGTRAP
+                    && si_code(&info) == libc::SI_KERNEL
+                    && regs.rip == AGENT_BASE + AFTER_SYSCALL + 1
+                {
+                    return self.call_returned(id, &regs);
+                }
+                let before = regs.rip == AGENT_BASE + ENTRY_SYSCALL;
+                self.signal_in_call(id, signal, info, regs, before)
+            }
+            State::Stopping => self.signal_while_stopping(id, signal, info),
+            State::Exiting => Ok(self.machine.go(task.tid, Go::Agent, signal)?),
+            State::Ready(_) => {
+                // Cannot be: a stopped task reports nothing. Keep the signal.
+                task.stash.push(signal as u32, info);
+                Ok(())
+            }
+        }
+    }
+
+    /// An instruction that was made to fault; true if the fault was one.
+    fn trapped_instruction(&mut self, id: u32) -> Result<bool> {
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
+        let mut regs = self.machine.stopped(task.tid)?.regs()?;
+        let mut code = [0; 15];
+        let got = task.space.mem.read_some(regs.rip, &mut code);
+        let Some((which, length)) = Trapped::decode(&code[..got]) else { return Ok(false) };
+        let (tsc_allowed, cpuid_allowed) = task.instructions;
+        if !(if which == Trapped::Cpuid { cpuid_allowed } else { tsc_allowed }) {
+            return Ok(false);
+        }
+        regs.rip += length;
+        match which {
+            Trapped::Cpuid => {
+                let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
+                (regs.rax, regs.rbx) = (a.into(), b.into());
+                (regs.rcx, regs.rdx) = (c.into(), d.into());
+            }
+            Trapped::Rdtsc | Trapped::Rdtscp => {
+                let tsc = cpu::rdtsc();
+                (regs.rax, regs.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
+                let mut values = vec![tsc];
+                if which == Trapped::Rdtscp {
+                    regs.rcx = 0;
+                    values.push(0);
+                }
+                let record = Record::Instr { which: which as u16, values: values.into_iter().collect() };
+                let lane = task.lane;
+                self.write(lane, &record);
+            }
+        }
+        self.stats.instructions += 1;
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
+        task.app = regs;
+        self.resume_application(id)?;
+        Ok(true)
+    }
+
+    // ---- the token ----
+
+    /// Asks for the token for a stopped task, which goes on as `ready` says when it has it.
+    fn want_token(&mut self, id: u32, ready: Ready) {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.state = State::Ready(ready);
+        let lane = task.lane;
+        if self.holds_token(id) {
+            self.runnable.push_back(id);
+            return;
+        }
+        self.lanes.get_mut(&lane).expect("a task's lane exists").waiting.push_back(id);
+        self.grant(lane);
+    }
+
+    fn holds_token(&self, id: u32) -> bool {
+        let lane = self.tasks.get(&id).and_then(|task| self.lanes.get(&task.lane));
+        lane.is_some_and(|lane| lane.token.holder() == Some(id))
+    }
+
+    /// Gives a free token to the first task that waits for it.
+    fn grant(&mut self, lane_id: u32) {
+        let Some(lane) = self.lanes.get_mut(&lane_id) else { return };
+        let Some(&next) = lane.waiting.front() else { return };
+        match lane.token.try_acquire(next) {
+            Err(_) => {}
+            Ok(left) => {
+                lane.waiting.pop_front();
+                lane.since = Instant::now();
+                if let Some(left) = left {
+                    self.stats.switches += 1;
+                    let flags = if left == Left::InCall { flags::PREV_IN_CALL } else { 0 };
+                    self.write(lane_id, &Record::Switch { task: next, flags });
+                }
+                self.runnable.push_back(next);
+            }
+        }
+    }
+
+    /// Gives the token up and hands it on.
+    fn release(&mut self, id: u32, left: Left) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let lane_id = task.lane;
+        if let Some(lane) = self.lanes.get_mut(&lane_id)
+            && lane.token.holder() == Some(id)
+        {
+            lane.token.release(id, left);
+            self.grant(lane_id);
+        }
+    }
+
+    fn run_ready(&mut self, id: u32) -> Result<()> {
+        let Some(task) = self.tasks.get(&id) else { return Ok(()) };
+        match task.state {
+            State::Ready(Ready::FinishCall) => self.finish_call(id),
+            State::Ready(Ready::Resume) => self.settle(id),
+            State::Ready(Ready::AbortCall) => self.abort_call(id),
+            State::Ready(Ready::Dispatch) => self.dispatch(id),
+            State::Ready(Ready::Relaunch) => match self.task_mut(id).call.take() {
+                Some(call) => self.launch(id, *call),
+                None => self.dispatch(id),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The task is at a sync point with the token and has nothing left to do there: application
+    /// code goes on, unless others have waited for a timeslice.
+    fn resume_application(&mut self, id: u32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let lane = self.lanes.get_mut(&task.lane).expect("a task's lane exists");
+        if !lane.waiting.is_empty() && lane.since.elapsed() > TIMESLICE {
+            task.state = State::Ready(Ready::Resume);
+            lane.waiting.push_back(id);
+            self.release(id, Left::AfterEvent);
+            return Ok(());
+        }
+        let mut regs = task.app;
+        regs.orig_rax = u64::MAX;
+        task.state = State::App;
+        let tid = task.tid;
+        self.machine.stopped(tid)?.set_regs(&regs)?;
+        self.machine.go(tid, Go::Application, 0)?;
+        Ok(())
+    }
+
+    fn resume_agent(&mut self, id: u32) -> Result<()> {
+        let tid = self.task(id).tid;
+        Ok(self.machine.go(tid, Go::Agent, 0)?)
+    }
+
+    // ---- odds and ends ----
+
+    fn task(&self, id: u32) -> &Task {
+        &self.tasks[&id]
+    }
+
+    fn task_mut(&mut self, id: u32) -> &mut Task {
+        self.tasks.get_mut(&id).expect("the task exists")
+    }
+
+    fn write(&mut self, lane: u32, record: &Record) {
+        self.stats.events += 1;
+        self.log.append(lane, |buf| record.encode(buf));
+    }
+
+    fn warn_once(&mut self, text: String) {
+        if self.warned.insert(text.clone()) {
+            (self.options.warn)(&text);
+        }
+    }
+
+    /// Ends the log; call after [`Recorder::run`].
+    pub fn finish(mut self) -> Result<(RecordStats, scribe_log::Stats)> {
+        self.stats.stops = self.machine.stops;
+        if let Some(status) = self.outcome {
+            let events = self.stats.events;
+            self.log.append(scribe_log::META, |buf| {
+                scribe_log::begin_end(buf, status, events).finish();
+            });
+        }
+        let stats = self.log.finish().map_err(|error| RecordError::Log(error.to_string()))?;
+        Ok((self.stats, stats))
+    }
+}
+
+/// `si_code` of a SIGSYS from Syscall User Dispatch; include/uapi/asm-generic/siginfo.h.
+const SYS_USER_DISPATCH: i32 = 2;

@@ -1,0 +1,441 @@
+//! Signals: taken from the kernel when they come up, delivered at sync points only, by frames that
+//! the engine builds (so that replay builds the same).
+
+use super::*;
+use crate::regs;
+use scribe_kernel::signal::frame::{self, FaultInfo, FrameInput};
+use scribe_kernel::signal::{Action, DefaultAction, Disposition, Mask};
+use scribe_kernel::xstate;
+use scribe_log::Signal;
+
+/// What became of the signals that could be delivered.
+enum Delivered {
+    /// This many handlers were entered.
+    Handlers(usize),
+    /// The task is on its way out, or into a group stop.
+    Away,
+}
+
+/// Whether a signal is the direct effect of the instruction at which the task stands.
+pub(crate) fn is_synchronous(signal: i32, info: &[u8; 128]) -> bool {
+    let fault =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+    fault.contains(&signal) && si_code(info) > 0
+}
+
+/// The mask that the kernel is given for one that the application set.
+pub(crate) fn kernel_mask(app: u64) -> u64 {
+    scribe_kernel::signal::kernel_mask(Mask(app)).0
+}
+
+impl Recorder {
+    /// A signal that stopped the task in application code.
+    pub(super) fn signal_in_application(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: [u8; 128],
+    ) -> Result<()> {
+        if is_synchronous(signal, &info) {
+            if signal == libc::SIGSEGV
+                && si_code(&info) == libc::SI_KERNEL
+                && self.trapped_instruction(id)?
+            {
+                return Ok(());
+            }
+            return self.fault(id, signal, info);
+        }
+        let alone = self.alone_in_lane(id);
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let tid = task.tid;
+        let blocked = task.mask >> (signal - 1) & 1 != 0;
+        let action = task.sighand.borrow().what_to_do(signal as u32);
+        match action {
+            Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue)
+                if !blocked => {}
+            // Nobody can see where exactly a task ends or pauses, as long as no other process
+            // shares its memory. So that a program which computes can be interrupted.
+            Action::Default(DefaultAction::Term | DefaultAction::Core) if alone && !blocked => {
+                task.app = self.machine.stopped(tid)?.regs()?;
+                return self.die(id, signal);
+            }
+            Action::Default(DefaultAction::Stop) if alone && !blocked => {
+                return Ok(self.machine.go(tid, Go::Application, signal)?);
+            }
+            _ => {
+                task.stash.push(signal as u32, info);
+            }
+        }
+        Ok(self.machine.go(tid, Go::Application, 0)?)
+    }
+
+    /// Whether the lane holds tasks of this process only.
+    fn alone_in_lane(&self, id: u32) -> bool {
+        let task = self.task(id);
+        let members = &self.lanes[&task.lane].members;
+        members.iter().all(|other| self.tasks.get(other).is_none_or(|t| t.tgid == task.tgid))
+    }
+
+    /// A fault of the instruction at which the task stands: a sync point.
+    fn fault(&mut self, id: u32, signal: i32, info: [u8; 128]) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.app = self.machine.stopped(task.tid)?.regs()?;
+        task.app.orig_rax = u64::MAX;
+        let blocked = task.mask >> (signal - 1) & 1 != 0;
+        let action = task.sighand.borrow().what_to_do(signal as u32);
+        match action {
+            Action::Handler(disposition) if !blocked => {
+                self.write_signal(id, signal, &info, SYNC, 1);
+                self.enter_handler(id, signal, &info, &disposition, None)?;
+                self.settle(id)
+            }
+            // A fault cannot be put off or ignored: the kernel ends the program.
+            _ => {
+                self.write_signal(id, signal, &info, SYNC, 3);
+                self.task(id).process.borrow_mut().exit_recorded = true;
+                self.die(id, signal)
+            }
+        }
+    }
+
+    /// A signal that came up while the task was on its way into or out of a call. `before`: the
+    /// call has not begun.
+    pub(super) fn signal_in_call(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: [u8; 128],
+        mut regs: Regs,
+        before: bool,
+    ) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let tid = task.tid;
+        let pending_mask = task.call.as_ref().and_then(|call| call.temporary_mask);
+        let blocked = pending_mask.unwrap_or(task.mask) >> (signal - 1) & 1 != 0;
+        let action = task.sighand.borrow().what_to_do(signal as u32);
+        let nothing = matches!(
+            action,
+            Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue)
+        );
+        if nothing && !blocked {
+            // The kernel restarts what this interrupted.
+            return Ok(self.machine.go(tid, Go::Agent, 0)?);
+        }
+        task.stash.push(signal as u32, info);
+        if blocked || task.vfork_wait {
+            return Ok(self.machine.go(tid, Go::Agent, 0)?);
+        }
+        if before && task.call.as_ref().is_some_and(|call| matches!(call.kind, calls::Kind::Plain)) {
+            self.want_token(id, Ready::AbortCall);
+            return Ok(());
+        }
+        if (-516..=-512).contains(&(regs.rax as i64)) {
+            // Without this the kernel would restart the call behind our back.
+            regs.orig_rax = u64::MAX;
+            self.machine.stopped(tid)?.set_regs(&regs)?;
+        }
+        Ok(self.machine.go(tid, Go::Agent, 0)?)
+    }
+
+    /// A signal while a task goes into a group stop, or the trap at which it comes out.
+    pub(super) fn signal_while_stopping(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: [u8; 128],
+    ) -> Result<()> {
+        if signal == libc::SIGTRAP && si_code(&info) == libc::SI_KERNEL {
+            let after = self.task(id).after_stop;
+            self.want_token(id, after);
+            return Ok(());
+        }
+        self.task_mut(id).stash.push(signal as u32, info);
+        self.resume_agent(id)
+    }
+
+    /// Stash signals that came up during injected calls.
+    pub(super) fn take_strays(&mut self, id: u32) {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        for (signal, info) in self.machine.take_strays(task.tid) {
+            task.stash.push(signal as u32, info);
+        }
+    }
+
+    /// The task is about to make a call, but a signal comes first.
+    pub(super) fn abort_call(&mut self, id: u32) -> Result<()> {
+        let task = self.task_mut(id);
+        task.call = None;
+        task.app.rip -= 2;
+        match self.deliver(id, None, AT_ENTRY)? {
+            Delivered::Away => Ok(()),
+            Delivered::Handlers(0) => {
+                self.task_mut(id).app.rip += 2;
+                self.dispatch(id)
+            }
+            Delivered::Handlers(_) => self.resume_application(id),
+        }
+    }
+
+    /// The task has finished with a sync point: signals that wait come first, then it goes on.
+    pub(super) fn settle(&mut self, id: u32) -> Result<()> {
+        self.settle_masked(id, None)
+    }
+
+    /// The same, where the call had installed a mask of its own.
+    pub(super) fn settle_masked(&mut self, id: u32, mask: Option<u64>) -> Result<()> {
+        match self.deliver(id, mask, 0)? {
+            Delivered::Away => Ok(()),
+            Delivered::Handlers(_) => self.resume_application(id),
+        }
+    }
+
+    /// Drops signals that have no effect.
+    pub(super) fn discard_ignored(&mut self, id: u32) {
+        let task = self.task_mut(id);
+        while let Some(signal) = task.stash.next(Mask(task.mask)) {
+            let action = task.sighand.borrow().what_to_do(signal);
+            match action {
+                Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue) => {
+                    task.stash.pop(Mask(task.mask));
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn deliver(&mut self, id: u32, mut temporary: Option<u64>, flags: u8) -> Result<Delivered> {
+        let mut handlers = 0;
+        loop {
+            let task = self.task_mut(id);
+            let mask = temporary.unwrap_or(task.mask);
+            let Some((signal, info)) = pop(&mut task.stash, mask) else {
+                return Ok(Delivered::Handlers(handlers));
+            };
+            let action = task.sighand.borrow().what_to_do(signal as u32);
+            let flags = if handlers == 0 { flags } else { 0 };
+            match action {
+                Action::Ignore
+                | Action::Default(DefaultAction::Ignore | DefaultAction::Continue) => {}
+                Action::Handler(disposition) => {
+                    self.write_signal(id, signal, &info, flags, 1);
+                    self.enter_handler(id, signal, &info, &disposition, temporary.take())?;
+                    handlers += 1;
+                }
+                Action::Default(DefaultAction::Stop) => {
+                    if flags & AT_ENTRY != 0 {
+                        // The call is made when the task goes on.
+                        self.task_mut(id).app.rip += 2;
+                        self.stop(id, signal, Ready::Dispatch, Left::InCall)?;
+                    } else {
+                        self.stop(id, signal, Ready::Resume, Left::AfterEvent)?;
+                    }
+                    return Ok(Delivered::Away);
+                }
+                Action::Default(default) => {
+                    let code = if default == DefaultAction::Core { 3 } else { 2 };
+                    self.write_signal(id, signal, &info, flags, code);
+                    self.task(id).process.borrow_mut().exit_recorded = true;
+                    self.die(id, signal)?;
+                    return Ok(Delivered::Away);
+                }
+            }
+        }
+    }
+
+    /// A call was interrupted by a signal without a handler.
+    pub(super) fn interrupted_by_default(
+        &mut self,
+        id: u32,
+        pending: Box<PendingCall>,
+    ) -> Result<()> {
+        let mask = pending.temporary_mask.unwrap_or(self.task(id).mask);
+        let Some((signal, info)) = pop(&mut self.task_mut(id).stash, mask) else {
+            return self.launch(id, *pending);
+        };
+        let action = self.task(id).sighand.borrow().what_to_do(signal as u32);
+        match action {
+            Action::Default(DefaultAction::Term | DefaultAction::Core) => {
+                let core = matches!(action, Action::Default(DefaultAction::Core));
+                self.write_signal(id, signal, &info, AT_ENTRY, if core { 3 } else { 2 });
+                self.task(id).process.borrow_mut().exit_recorded = true;
+                self.die(id, signal)
+            }
+            Action::Default(DefaultAction::Stop) => {
+                self.task_mut(id).call = Some(pending);
+                self.stop(id, signal, Ready::Relaunch, Left::InCall)
+            }
+            _ => {
+                self.task_mut(id).call = Some(pending);
+                self.finish_call(id)
+            }
+        }
+    }
+
+    fn write_signal(&mut self, id: u32, signal: i32, info: &[u8; 128], flags: u8, action: u8) {
+        self.stats.signals += 1;
+        let lane = self.task(id).lane;
+        let used = info.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let info = info[..used].into();
+        let record = Record::Signal(Signal { signo: signal as u16, flags, action, info });
+        self.write(lane, &record);
+    }
+
+    /// Builds the frame of a handler and sets the registers to its entry.
+    fn enter_handler(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: &[u8; 128],
+        disposition: &Disposition,
+        temporary: Option<u64>,
+    ) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let entered = enter_handler(
+            self.machine.stopped(task.tid)?,
+            &task.space.mem,
+            HandlerEntry {
+                signal,
+                info,
+                disposition,
+                app: &mut task.app,
+                mask: &mut task.mask,
+                temporary,
+                alt: &mut task.alt,
+                sighand: &mut task.sighand.borrow_mut(),
+                fault: &mut task.fault,
+            },
+            &self.xstate,
+        )?;
+        if !entered {
+            // No room for the frame: SIGSEGV that cannot be caught (kernel: force_sigsegv).
+            self.task(id).process.borrow_mut().exit_recorded = false;
+            self.die(id, libc::SIGSEGV)?;
+            return Err(scribe_tracee::Error::Gone.into());
+        }
+        let task = self.task(id);
+        self.machine.stopped(task.tid)?.set_sigmask(kernel_mask(task.mask))?;
+        Ok(())
+    }
+
+    /// Lets the kernel end the task's process by `signal`.
+    pub(super) fn die(&mut self, id: u32, signal: i32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.state = State::Exiting;
+        let (tid, app) = (task.tid, task.app);
+        let space = task.space.clone();
+        // The kernel may have a handler for it that has since been used up, or that it must not
+        // have: set the default action, unblock, deliver.
+        space.mem.write(scribe_abi::AGENT_STRINGS, &[0; 32])?;
+        let args = [signal as u64, scribe_abi::AGENT_STRINGS, 0, 8, 0, 0];
+        self.machine.inject(tid, &app, libc::SYS_rt_sigaction, args)?;
+        let stopped = self.machine.stopped(tid)?;
+        stopped.set_sigmask(stopped.sigmask()? & !(1 << (signal - 1)))?;
+        stopped.set_regs(&app)?;
+        self.machine.go(tid, Go::Agent, signal)?;
+        Ok(())
+    }
+
+    /// Sends the task into a group stop; it goes on as `after` says.
+    fn stop(&mut self, id: u32, signal: i32, after: Ready, left: Left) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.state = State::Stopping;
+        task.after_stop = after;
+        let mut regs = task.app;
+        regs.rip = AGENT_BASE + scribe_abi::ENTRY_TRAP;
+        regs.orig_rax = u64::MAX;
+        let tid = task.tid;
+        self.machine.stopped(tid)?.set_regs(&regs)?;
+        self.release(id, left);
+        self.machine.go(tid, Go::Agent, signal)?;
+        Ok(())
+    }
+
+    /// Group stop, or its end, or the first stop of a task.
+    pub(super) fn on_group_stop(&mut self, id: u32, signal: i32) -> Result<()> {
+        let task = self.task(id);
+        let (tid, state) = (task.tid, task.state);
+        let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+        if stops.contains(&signal) {
+            let job_control = task.tgid == self.root && task.tid == task.tgid;
+            self.machine.go_with(tid, |stopped| stopped.listen())?;
+            if job_control {
+                suspend_with_the_program(self.root);
+            }
+            return Ok(());
+        }
+        let go = if state == State::App { Go::Application } else { Go::Agent };
+        Ok(self.machine.go(tid, go, 0)?)
+    }
+}
+
+/// The shell that started us waits for us, not for the program: stop with it. The SIGCONT to the
+/// process group wakes both.
+fn suspend_with_the_program(root: Tid) {
+    // SAFETY: calls without pointers.
+    unsafe {
+        if libc::getpgid(root) == libc::getpgrp() && libc::tcgetpgrp(2) != -1 {
+            libc::kill(libc::getpid(), libc::SIGSTOP);
+        }
+    }
+}
+
+/// What [`enter_handler`] works on.
+pub(crate) struct HandlerEntry<'a> {
+    pub signal: i32,
+    pub info: &'a [u8; 128],
+    pub disposition: &'a Disposition,
+    pub app: &'a mut Regs,
+    pub mask: &'a mut u64,
+    pub temporary: Option<u64>,
+    pub alt: &'a mut AltStack,
+    pub sighand: &'a mut Dispositions,
+    pub fault: &'a mut FaultInfo,
+}
+
+/// Puts a task at the entry of a signal handler: the same for recorder and replayer. False when
+/// there is no room for the frame.
+pub(crate) fn enter_handler(
+    stopped: &scribe_tracee::Stopped,
+    mem: &scribe_tracee::Mem,
+    entry: HandlerEntry,
+    layout: &xstate::XstateLayout,
+) -> scribe_tracee::Result<bool> {
+    let image = stopped.xstate()?;
+    if let Some(fault) = FaultInfo::from_siginfo(entry.signal as u32, entry.info, false, false) {
+        *entry.fault = fault;
+    }
+    let before = *entry.alt;
+    let input = FrameInput {
+        regs: &regs::to_user(entry.app),
+        xstate: &image,
+        layout,
+        siginfo: entry.info,
+        signo: entry.signal as u32,
+        disp: entry.disposition,
+        blocked: Mask(entry.temporary.unwrap_or(*entry.mask)),
+        saved_mask: Mask(*entry.mask),
+        fault: *entry.fault,
+    };
+    let Ok(built) = frame::build(&input, entry.alt) else { return Ok(false) };
+    for (addr, bytes) in &built.writes {
+        if mem.write(*addr, bytes).is_err() {
+            *entry.alt = before;
+            return Ok(false);
+        }
+    }
+    *entry.mask = built.new_mask.0;
+    *entry.app = regs::from_user(&built.regs);
+    // With SA_RESETHAND this puts the default back.
+    entry.sighand.deliver(entry.signal as u32);
+    // A handler starts with fresh floating-point state (arch/x86/kernel/signal.c, handle_signal).
+    stopped.set_xstate(&xstate::fresh_image(layout))?;
+    Ok(true)
+}
+
+/// Flags of signal records.
+pub(crate) const AT_ENTRY: u8 = scribe_log::flags::AT_ENTRY;
+pub(crate) const SYNC: u8 = scribe_log::flags::SYNC;
+
+fn pop(stash: &mut SignalQueue, mask: u64) -> Option<(i32, [u8; 128])> {
+    stash.pop(Mask(mask)).map(|pending| (pending.signo as i32, pending.info))
+}

@@ -1,0 +1,338 @@
+//! Tasks that come and go: clone and its kin, exit, death from outside.
+
+use super::*;
+use crate::record::calls::Kind;
+use crate::state::memory_hash;
+use crate::replay::ASYNC;
+use scribe_log::Spawn;
+use scribe_log::flags::GROUP;
+use scribe_syscalls::{Call, Row};
+use scribe_tracee::Running;
+
+/// Flags of clone that the engine carries out itself or that would hide the child from it.
+const OURS: u64 = (libc::CLONE_CHILD_SETTID | libc::CLONE_UNTRACED) as u64;
+/// Time spent on checksums is kept below this share of the run time.
+const CHECKSUM_SHARE: u32 = 50;
+
+impl Recorder {
+    /// clone, fork, vfork, clone3. `flags` as clone has them; `args` is what the agent is to pass.
+    pub(super) fn start_clone(
+        &mut self,
+        id: u32,
+        row: &'static Row,
+        call: Call,
+        flags: u64,
+    ) -> Result<()> {
+        let mut pending = self.prepare(id, row, call, Kind::Spawn { child: 0, in_record: true });
+        let nr = i64::from(call.nr);
+        if nr == libc::SYS_clone {
+            pending.agent_args[0] = flags & !OURS;
+        } else if nr == libc::SYS_clone3 {
+            // The structure is changed in a copy.
+            let size = (call.args[1] as usize).min(4096);
+            let mut args = self.task(id).space.mem.read_vec(call.args[0], size)?;
+            args[..8].copy_from_slice(&(flags & !OURS).to_le_bytes());
+            let at = self.scratch(id, args.len() as u64)?;
+            self.task(id).space.mem.write(at, &args)?;
+            pending.agent_args[0] = at;
+        }
+        self.task_mut(id).clone_flags = flags;
+        self.launch(id, pending)
+    }
+
+    /// The kernel has made a child of this task.
+    pub(super) fn on_new_task(&mut self, id: u32) -> Result<()> {
+        let parent_tid = self.task(id).tid;
+        let child_tid = self.machine.stopped(parent_tid)?.event_message()? as Tid;
+        self.machine.add(Running::attached(child_tid));
+        if let Some(at) = self.early.iter().position(|event| event.tid == child_tid) {
+            let event = self.early.remove(at);
+            self.machine.note_early(event);
+        } else {
+            let event = self.machine.wait_for(child_tid)?;
+            if !event.is_stop() {
+                // Killed before it ever ran.
+                self.machine.remove(child_tid);
+                return self.resume_agent(id);
+            }
+        }
+        let child = self.adopt(id, child_tid)?;
+        let flags = self.task(id).clone_flags;
+        if let Some(pending) = &mut self.task_mut(id).call {
+            pending.kind = Kind::Spawn { child, in_record: true };
+        }
+        if flags & libc::CLONE_VFORK as u64 != 0 {
+            // The parent waits for the child: its event is written now, it goes on later.
+            let Some(mut pending) = self.task_mut(id).call.take() else {
+                return self.resume_agent(id);
+            };
+            pending.ret = i64::from(child_tid);
+            self.write_finished(id, &mut pending)?;
+            let task = self.task_mut(id);
+            task.app.rax = child_tid as u64;
+            task.vfork_wait = true;
+            self.release(id, Left::AfterEvent);
+        }
+        self.resume_agent(id)?;
+        self.want_token(child, Ready::Resume);
+        Ok(())
+    }
+
+    /// Makes the child known and gives it its registers.
+    fn adopt(&mut self, parent: u32, tid: Tid) -> Result<u32> {
+        let id = self.next_task;
+        self.next_task += 1;
+        self.stats.tasks += 1;
+        let from = self.task(parent);
+        let flags = from.clone_flags;
+        let has = |flag: i32| flags & flag as u64 != 0;
+        let stopped = self.machine.stopped(tid)?;
+        let kernel = stopped.regs()?;
+        let mut app = from.app;
+        app.rax = 0;
+        app.orig_rax = u64::MAX;
+        (app.fs_base, app.gs_base) = (kernel.fs_base, kernel.gs_base);
+        app.rsp = kernel.rsp;
+        let space = if has(libc::CLONE_VM) {
+            from.space.clone()
+        } else {
+            Rc::new(from.space.forked(tid)?)
+        };
+        if has(libc::CLONE_CHILD_SETTID) {
+            let at = from.child_tid_address();
+            // The kernel ignores a bad address here, too.
+            let _ = space.mem.write(at, &tid.to_le_bytes());
+        }
+        let share = has(libc::CLONE_VM) || space.shared.get();
+        let task = Task {
+            id,
+            tid,
+            tgid: if has(libc::CLONE_THREAD) { from.tgid } else { tid },
+            process: if has(libc::CLONE_THREAD) {
+                from.process.clone()
+            } else {
+                Rc::new(RefCell::new(Process { exit_recorded: false }))
+            },
+            sighand: if has(libc::CLONE_SIGHAND) {
+                from.sighand.clone()
+            } else {
+                let mut own = from.sighand.borrow().clone();
+                if flags & CLONE_CLEAR_SIGHAND != 0 {
+                    own.exec_reset();
+                }
+                Rc::new(RefCell::new(own))
+            },
+            files: if has(libc::CLONE_FILES) {
+                from.files.clone()
+            } else {
+                Rc::new(RefCell::new(from.files.borrow().clone()))
+            },
+            space,
+            lane: if share { from.lane } else { self.next_lane },
+            state: State::Ready(Ready::Resume),
+            app,
+            mask: from.mask,
+            alt: if has(libc::CLONE_VM) && !has(libc::CLONE_VFORK) {
+                AltStack::default()
+            } else {
+                from.alt
+            },
+            stash: SignalQueue::default(),
+            call: None,
+            slot: None,
+            vfork_wait: false,
+            after_stop: Ready::Resume,
+            clone_flags: 0,
+            clear_tid: if has(libc::CLONE_CHILD_CLEARTID) { from.child_tid_address() } else { 0 },
+            robust_list: 0,
+            seccomp: from.seccomp.clone(),
+            fault: from.fault,
+            instructions: from.instructions,
+        };
+        if self.machine.sud {
+            stopped.arm_sud(AGENT_BASE, scribe_abi::AGENT_CODE_LEN)?;
+        }
+        stopped.set_sigmask(signals::kernel_mask(task.mask))?;
+        let lane = task.lane;
+        self.by_tid.insert(tid, id);
+        self.tasks.insert(id, Box::new(task));
+        if share {
+            self.lanes.get_mut(&lane).expect("the parent's lane exists").members.insert(id);
+        } else {
+            self.next_lane += 1;
+            self.lanes.insert(lane, Lane::new(id));
+        }
+        Ok(id)
+    }
+
+    /// The part of a clone event that says what was made.
+    pub(super) fn spawn_of(&self, child: u32) -> Option<Spawn> {
+        let task = self.tasks.get(&child)?;
+        Some(Spawn { task: child, tid: task.tid, pid: task.tgid, lane: task.lane, flags: 0 })
+    }
+
+    /// exit and exit_group.
+    pub(super) fn start_exit(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
+        let group = i64::from(call.nr) == libc::SYS_exit_group;
+        let task = self.task(id);
+        let last = self.tasks.values().filter(|other| other.tgid == task.tgid).count() == 1;
+        if group || last {
+            self.checksum(id, true);
+        }
+        let status = (call.args[0] as i32 & 0xff) << 8;
+        let effects = self.exit_effects(id, group);
+        let task = self.task(id);
+        if group || last {
+            task.process.borrow_mut().exit_recorded = true;
+        }
+        let lane = task.lane;
+        let flags = if group { GROUP } else { 0 };
+        self.stats.events += 1;
+        self.log.append(lane, |buf| {
+            let mut event = scribe_log::begin_exit(buf, id, status, flags);
+            for (addr, word) in &effects {
+                event.out(*addr, &word.to_le_bytes());
+            }
+            event.finish();
+        });
+        let pending = self.prepare(id, row, call, Kind::Plain);
+        self.launch(id, pending)?;
+        self.task_mut(id).state = State::Exiting;
+        Ok(())
+    }
+
+    /// What the kernel will write into shared memory when the task ends: robust futexes and the
+    /// cleared thread id.
+    fn exit_effects(&self, id: u32, group: bool) -> Vec<(u64, u32)> {
+        let task = self.task(id);
+        if Rc::strong_count(&task.space) == 1 && !task.space.shared.get() {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        for other in self.tasks.values().filter(|t| t.id == id || (group && t.tgid == task.tgid)) {
+            let mem = &other.space.mem;
+            if other.robust_list != 0 {
+                let mut read = |addr: u64, buf: &mut [u8]| mem.read(addr, buf).is_ok();
+                let list = scribe_kernel::futex::robust_exit_effects(
+                    other.robust_list,
+                    other.tid as u32,
+                    &mut read,
+                );
+                effects.extend(list.iter().filter_map(|effect| Some((effect.addr, effect.write?))));
+            }
+            let mut word = [0; 4];
+            if other.clear_tid != 0 && mem.read(other.clear_tid, &mut word).is_ok() {
+                effects.push((other.clear_tid, 0));
+            }
+        }
+        effects
+    }
+
+    /// Stores a hash of registers and memory, as often as its cost allows.
+    pub(super) fn checksum(&mut self, id: u32, at_end: bool) {
+        if self.options.checksum == start::Checksums::Off {
+            return;
+        }
+        let every = self.options.checksum == start::Checksums::Every;
+        let budget = self.checksum_time * CHECKSUM_SHARE <= self.started.elapsed();
+        if !every && !at_end && !budget {
+            return;
+        }
+        let begin = Instant::now();
+        let task = self.task(id);
+        let regs = crate::state::regs_hash(&task.app);
+        let mem = (every || budget || at_end).then(|| memory_hash(task.tid, &task.space.mem));
+        let lane = task.lane;
+        self.checksum_time += begin.elapsed();
+        self.write(lane, &Record::Checksum { regs: Some(regs), mem });
+    }
+
+    /// The task is about to end.
+    pub(super) fn on_exit_stop(&mut self, id: u32) -> Result<()> {
+        let task = self.task(id);
+        let tid = task.tid;
+        let status = self.machine.stopped(tid)?.event_message()? as i32;
+        let by_exec = self
+            .tasks
+            .values()
+            .any(|t| t.tgid == task.tgid && t.call.as_ref().is_some_and(|c| matches!(c.kind, Kind::Exec)));
+        let leaves = task.state == State::Exiting;
+        if !leaves && !by_exec {
+            self.record_death(id, status);
+        }
+        let task = self.task_mut(id);
+        let leader = task.tid == task.tgid;
+        task.state = State::Exiting;
+        let tgid = task.tgid;
+        self.machine.go(tid, Go::Agent, 0)?;
+        // A leader that ends before its threads becomes a zombie that is not reported; its token
+        // must not be lost.
+        let others = self.tasks.values().any(|t| t.tgid == tgid && t.id != id);
+        if leader && others && self.holds_token(id) {
+            wait_for_zombie(tid);
+            self.release(id, Left::AfterEvent);
+        }
+        Ok(())
+    }
+
+    /// Writes the end of a process that was killed from outside.
+    fn record_death(&mut self, id: u32, status: i32) {
+        let task = self.task(id);
+        let known = task.process.replace(Process { exit_recorded: true }).exit_recorded;
+        if !known {
+            let lane = task.lane;
+            self.stats.events += 1;
+            self.log.append(lane, |buf| {
+                scribe_log::begin_exit(buf, id, status, GROUP | ASYNC).finish();
+            });
+        }
+    }
+
+    /// The task is no more.
+    pub(super) fn on_ended(&mut self, id: u32, status: i32) -> Result<()> {
+        let task = self.task(id);
+        let (tid, tgid) = (task.tid, task.tgid);
+        if task.state != State::Exiting {
+            self.record_death(id, status);
+        }
+        if tid == self.root && tgid == tid {
+            self.outcome = Some(status);
+        }
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Removes a task that has ended, and hands its token on.
+    pub(super) fn forget(&mut self, id: u32) {
+        self.release(id, Left::AfterEvent);
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.machine.remove(task.tid);
+        self.by_tid.remove(&task.tid);
+        self.runnable.retain(|other| *other != id);
+        if let Some(slot) = task.slot {
+            task.space.slots.borrow_mut().remove(&slot);
+        }
+        if let Some(lane) = self.lanes.get_mut(&task.lane) {
+            lane.waiting.retain(|other| *other != id);
+            lane.members.remove(&id);
+            if lane.members.is_empty() {
+                self.lanes.remove(&task.lane);
+            }
+        }
+    }
+}
+
+/// Waits until a task that will not be reported has gone through its exit.
+fn wait_for_zombie(tid: Tid) {
+    for _ in 0..1000 {
+        let stat = std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat"));
+        let Ok(stat) = stat else { return };
+        match stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]) {
+            Some(b'Z' | b'X') | None => return,
+            _ => std::thread::sleep(Duration::from_micros(50)),
+        }
+    }
+}
+
+/// clone3 only; include/uapi/linux/sched.h.
+const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;

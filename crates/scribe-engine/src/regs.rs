@@ -1,0 +1,28 @@
+//! One register set under two names: libc's for ptrace, scribe-kernel's for its pure functions.
+
+use scribe_kernel::regs::UserRegs;
+use scribe_tracee::Regs;
+
+const _: () = assert!(size_of::<Regs>() == size_of::<[u64; 27]>());
+
+/// As words, in the order of `struct user_regs_struct`.
+pub fn words(regs: &Regs) -> [u64; 27] {
+    // SAFETY: the struct is 27 u64 (sys/user.h), checked above.
+    unsafe { std::mem::transmute(*regs) }
+}
+
+/// From words.
+pub fn from_words(words: &[u64; 27]) -> Regs {
+    // SAFETY: as above; every bit pattern is valid.
+    unsafe { std::mem::transmute(*words) }
+}
+
+/// For scribe-kernel.
+pub fn to_user(regs: &Regs) -> UserRegs {
+    UserRegs::from_words(&words(regs))
+}
+
+/// For ptrace.
+pub fn from_user(user: &UserRegs) -> Regs {
+    from_words(&user.to_words())
+}

@@ -1,0 +1,331 @@
+//! Address spaces at replay: an empty one, made by executing the agent's image, in which each
+//! recorded mapping is put at its place.
+
+use super::*;
+use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS, PAGE};
+use scribe_log::{Exec, map_kind};
+use scribe_tracee::{Mem, maps};
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+
+impl Replayer {
+    /// Reads the head of the log and makes the first process.
+    pub fn start(log: LogReader, options: ReplayOptions) -> Result<Replayer> {
+        let failed = |error: scribe_log::LogError| ReplayError::Log(error.to_string());
+        let mut meta = log.lane(scribe_log::META);
+        let mut cpuid = Cpuid::default();
+        let mut root = None;
+        match meta.next().map_err(failed)? {
+            Some(Record::Start(start)) => {
+                for section in &start.sections {
+                    match section {
+                        Section::Cpuid(table) => {
+                            let leaves = table.iter().map(|e| {
+                                [e.leaf, e.subleaf, e.eax, e.ebx, e.ecx, e.edx]
+                            });
+                            cpuid = Cpuid::from_leaves(leaves.collect());
+                        }
+                        Section::Root { task, tid, pid, lane } => root = Some((task, tid, pid, lane)),
+                        _ => {}
+                    }
+                }
+            }
+            _ => return Err(ReplayError::Log("it has no beginning".into())),
+        }
+        let Some((task, tid, pid, lane)) = root else {
+            return Err(ReplayError::Log("it does not name its first task".into()));
+        };
+        if let Some(missing) = cpuid.missing_here() {
+            return Err(ReplayError::Cpu(missing));
+        }
+        let xstate = scribe_kernel::xstate::XstateLayout::from_cpuid(|leaf, sub| cpuid.answer(leaf, sub));
+        let agent_image = crate::record::agent_file()
+            .map_err(|error| ReplayError::Setup { what: "creating the agent's image".into(), error })?;
+        let sud = !options.no_sud && crate::record::sud_available();
+        let files = ReplayFiles::new(&log);
+        let mut replayer = Replayer {
+            machine: Machine::new(sud),
+            log,
+            options,
+            tasks: HashMap::new(),
+            by_tid: HashMap::new(),
+            lanes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            early: Vec::new(),
+            cpuid,
+            xstate,
+            agent_image,
+            files,
+            backing: HashMap::new(),
+            root_pid: pid,
+            outcome: None,
+            held: BTreeMap::new(),
+            shown: 0,
+            stats: ReplayStats::default(),
+            cut: false,
+        };
+        replayer.add_lane(lane, task);
+        replayer.first_task(task, tid, pid, lane)?;
+        Ok(replayer)
+    }
+
+    fn first_task(&mut self, id: u32, recorded_tid: i32, pid: i32, lane: u32) -> Result<()> {
+        let setup = |error| ReplayError::Setup { what: "starting the replay".into(), error };
+        let path = CString::new(format!("/proc/self/fd/{}", self.agent_image.as_raw_fd()))
+            .expect("no NUL in it");
+        let argv = [path.as_ptr(), std::ptr::null()];
+        let mut fds = [0; 2];
+        // SAFETY: between fork and exec the child makes async-signal-safe calls only.
+        let tid = unsafe {
+            if libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+                return Err(setup(std::io::Error::last_os_error()));
+            }
+            let tid = libc::fork();
+            if tid < 0 {
+                return Err(setup(std::io::Error::last_os_error()));
+            }
+            if tid == 0 {
+                libc::close(fds[1]);
+                let mut byte = 0u8;
+                libc::read(fds[0], (&raw mut byte).cast(), 1);
+                // A replay must not dump core where the recording did not.
+                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::setrlimit(libc::RLIMIT_CORE, &none);
+                libc::execve(argv[0], argv.as_ptr(), argv[1..].as_ptr());
+                libc::_exit(127);
+            }
+            libc::close(fds[0]);
+            tid
+        };
+        let seized = scribe_tracee::seize(tid);
+        // SAFETY: our own descriptor.
+        unsafe { libc::close(fds[1]) };
+        self.machine.add(seized?);
+        loop {
+            let event = self.machine.wait_for(tid)?;
+            match event.stop {
+                Stop::Event(Event::Exec) => break,
+                Stop::Exited(_) | Stop::Killed(..) => {
+                    return Err(setup(std::io::Error::other("the agent's image cannot be executed")));
+                }
+                _ => self.machine.go(tid, Go::Agent, 0)?,
+            }
+        }
+        let task = Task {
+            id,
+            tid,
+            tgid: tid,
+            pid,
+            recorded_tid,
+            lane,
+            state: State::Execing,
+            // SAFETY: plain integers.
+            app: unsafe { std::mem::zeroed() },
+            mask: 0,
+            alt: AltStack::default(),
+            sighand: Rc::default(),
+            space: Rc::new(AddressSpace::open(tid)?),
+            fault: FaultInfo::default(),
+            instructions: (true, true),
+            temporary: None,
+            history: VecDeque::new(),
+        };
+        self.tasks.insert(id, Box::new(task));
+        self.by_tid.insert(tid, id);
+        self.build(id)
+    }
+
+    /// The task's exec call succeeds: a new address space first, what is in it when the kernel
+    /// reports it.
+    pub(super) fn begin_exec(&mut self, id: u32, sync: Sync) -> Result<()> {
+        let expected = [libc::SYS_execve as u32, libc::SYS_execveat as u32];
+        match sync {
+            Sync::Call(call) if expected.contains(&call.nr) => {}
+            _ => return Err(self.diverged(id, Reason::OtherRecord(sync.into()))),
+        }
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.state = State::Execing;
+        let (tid, pid) = (task.tid, task.pid);
+        let path = format!("/proc/{}/fd/{}\0", std::process::id(), self.agent_image.as_raw_fd());
+        let mem = &task.space.mem;
+        mem.write(AGENT_STRINGS, path.as_bytes())?;
+        let mut vectors = AGENT_STRINGS.to_le_bytes().to_vec();
+        vectors.extend_from_slice(&[0; 16]);
+        mem.write(AGENT_DATA, &vectors)?;
+        let args = [AGENT_STRINGS, AGENT_DATA, AGENT_DATA + 8, 0, 0, 0];
+        let regs =
+            call_regs(&task.app, AGENT_BASE + ENTRY_SYSCALL, libc::SYS_execve as u64, &args);
+        // The other threads end with the exec; the log has no word about them.
+        let others: Vec<u32> = self
+            .tasks
+            .values()
+            .filter(|task| task.pid == pid && task.id != id)
+            .map(|task| task.id)
+            .collect();
+        for other in others {
+            if let Some(task) = self.tasks.remove(&other) {
+                self.by_tid.remove(&task.tid);
+            }
+        }
+        self.machine.stopped(tid)?.set_regs(&regs)?;
+        self.machine.go(tid, Go::Agent, 0)?;
+        Ok(())
+    }
+
+    pub(super) fn on_exec(&mut self, tid: Tid) -> Result<()> {
+        let former = self.machine.stopped(tid)?.event_message()? as Tid;
+        let Some(&id) = self.by_tid.get(&former) else {
+            return Ok(self.machine.go(tid, Go::Agent, 0)?);
+        };
+        if former != tid {
+            self.by_tid.remove(&former);
+            self.by_tid.insert(tid, id);
+            self.machine.rename(former, tid);
+            self.task_mut(id).tid = tid;
+        }
+        self.build(id)
+    }
+
+    /// Builds the address space of the exec record at the head of the task's lane.
+    fn build(&mut self, id: u32) -> Result<()> {
+        let lane = self.task(id).lane;
+        while self.fetch(lane)? {
+            let state = self.lanes.get_mut(&lane).expect("the lane exists");
+            let head = state.head.clone().expect("fetched");
+            let (record, _) =
+                Record::decode(&head).map_err(|error| ReplayError::Log(error.to_string()))?;
+            match record {
+                Record::Data { addr, bytes } => {
+                    state.data.push((addr, bytes.to_vec()));
+                    state.head = None;
+                }
+                Record::Exec(exec) => {
+                    self.consume(lane);
+                    return self.fill(id, &exec);
+                }
+                _ => break,
+            }
+        }
+        Err(ReplayError::Log("it does not hold the program's beginning".into()))
+    }
+
+    fn fill(&mut self, id: u32, exec: &Exec) -> Result<()> {
+        let tid = self.task(id).tid;
+        self.machine.go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
+        while self.machine.wait_for(tid)?.stop != Stop::Syscall {
+            self.machine.go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
+        }
+        let base = self.machine.stopped(tid)?.regs()?;
+        let space = AddressSpace::open(tid)?;
+        let mut calls: Vec<(i64, [u64; 6])> = vec![
+            (libc::SYS_arch_prctl, [crate::record::exec::ARCH_SET_CPUID, 0, 0, 0, 0, 0]),
+            (libc::SYS_prctl, [libc::PR_SET_TSC as u64, libc::PR_TSC_SIGSEGV as u64, 0, 0, 0, 0]),
+        ];
+        for map in maps::read(tid) {
+            if !scribe_abi::is_ours(map.start, map.end) && map.start < 1 << 47 {
+                calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]));
+            }
+        }
+        // Files are opened by the task itself, through the replayer's descriptors.
+        let mut wanted: Vec<u32> = Vec::new();
+        for section in &exec.sections {
+            if let Section::ExecMap(map) = section
+                && map.file != 0
+                && !wanted.contains(&map.file)
+            {
+                wanted.push(map.file);
+            }
+        }
+        // Paths lie in the last page of the agent's data, 32 bytes each.
+        if wanted.len() > PAGE as usize / 32 {
+            return Err(ReplayError::Log("an exec event maps too many files".into()));
+        }
+        let first_open = calls.len();
+        let mut paths = vec![0; wanted.len() * 32];
+        for (i, file) in wanted.iter().enumerate() {
+            let file = self.files.get(*file)?;
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            paths[i * 32..][..path.len()].copy_from_slice(path.as_bytes());
+            let at = AGENT_STRINGS + i as u64 * 32;
+            calls.push((libc::SYS_openat, [libc::AT_FDCWD as u64, at, 0, 0, 0, 0]));
+        }
+        space.mem.write(AGENT_STRINGS, &paths)?;
+        let opened = self.machine.batch(tid, &space.mem, &base, &calls)?;
+        space.mem.write(AGENT_STRINGS, &vec![0; paths.len()])?;
+        let mut calls: Vec<(i64, [u64; 6])> = Vec::new();
+        for section in &exec.sections {
+            let Section::ExecMap(map) = section else { continue };
+            let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+            let mut fd = u64::MAX;
+            match wanted.iter().position(|file| *file == map.file) {
+                Some(at) => fd = opened[first_open + at] as u64,
+                None => flags |= libc::MAP_ANONYMOUS,
+            }
+            if map.kind == map_kind::STACK {
+                flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK | libc::MAP_NORESERVE;
+            }
+            let len = map.end.saturating_sub(map.start);
+            let args = [map.start, len, map.prot.into(), flags as u64, fd, map.offset];
+            calls.push((libc::SYS_mmap, args));
+        }
+        for (i, _) in wanted.iter().enumerate() {
+            calls.push((libc::SYS_close, [opened[first_open + i] as u64, 0, 0, 0, 0, 0]));
+        }
+        let results = self.machine.batch(tid, &space.mem, &base, &calls)?;
+        self.machine.take_strays(tid);
+        for ((nr, args), got) in calls.iter().zip(results) {
+            if *nr == libc::SYS_mmap && got as u64 != args[0] {
+                let error = std::io::Error::from_raw_os_error(-got.max(-4095) as i32);
+                let what = format!("mapping the recorded address {:#x}", args[0]);
+                return Err(ReplayError::Setup { what, error });
+            }
+        }
+        self.write_contents(id, &space.mem, exec)?;
+        let stopped = self.machine.stopped(tid)?;
+        if self.machine.sud {
+            stopped.arm_sud(AGENT_BASE, AGENT_CODE_LEN)?;
+        }
+        let lane = exec.sections.lane().unwrap_or(self.task(id).lane);
+        let regs = exec.sections.regs().ok_or_else(|| {
+            ReplayError::Log("an exec event does not hold the registers".into())
+        })?;
+        for section in &exec.sections {
+            if let Section::Brk(brk) = section {
+                space.brk.set(brk);
+            }
+        }
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let old_lane = task.lane;
+        task.app = crate::regs::from_words(&regs);
+        task.space = Rc::new(space);
+        task.alt.exec_reset();
+        let mut sighand = task.sighand.borrow().clone();
+        sighand.exec_reset();
+        task.sighand = Rc::new(RefCell::new(sighand));
+        task.fault = FaultInfo::default();
+        task.instructions = (true, true);
+        task.recorded_tid = exec.tid;
+        task.lane = lane;
+        task.state = State::Idle;
+        if lane != old_lane && !self.lanes.contains_key(&lane) {
+            self.add_lane(lane, id);
+        }
+        self.ready.push_back(old_lane);
+        self.ready.push_back(lane);
+        Ok(())
+    }
+
+    fn write_contents(&mut self, id: u32, mem: &Mem, exec: &Exec) -> Result<()> {
+        for (addr, bytes) in self.take_data(id) {
+            mem.write(addr, &bytes)?;
+        }
+        for section in &exec.sections {
+            match section {
+                Section::Zero { addr, len } => mem.write(addr, &vec![0; len.min(PAGE) as usize])?,
+                Section::Out { addr, bytes } => mem.write(addr, bytes)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

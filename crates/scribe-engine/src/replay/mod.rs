@@ -1,0 +1,686 @@
+//! The replayer: runs the recorded program again and answers it from the log.
+//!
+//! Each lane is a list of records in total order. The program's segments run natively; at each sync
+//! point the task stops, the record at the head of its lane says what happens, and whether what it
+//! asks for is what it asked for then. Lanes run in parallel. Nothing that a replayed task does
+//! reaches the system, except what shapes its own address space and tasks.
+
+mod calls;
+mod divergence;
+mod exec;
+mod files;
+mod memory;
+
+pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
+
+use crate::cpu::{Cpuid, Trapped};
+use crate::machine::{Go, Machine, si_code};
+use crate::record::Outcome;
+use crate::record::signals::{AT_ENTRY, HandlerEntry, SYNC, enter_handler, is_synchronous};
+use crate::state::AddressSpace;
+use files::ReplayFiles;
+use scribe_abi::{AGENT_BASE, ENTRY_SYSCALL};
+use scribe_kernel::signal::frame::FaultInfo;
+use scribe_kernel::signal::{Action, AltStack, Dispositions};
+use scribe_log::{LaneReader, LogReader, Record, Section, action, flags};
+use scribe_syscalls::Call;
+use scribe_tracee::inject::{call_args, call_regs};
+use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+
+/// How to replay.
+pub struct ReplayOptions {
+    /// Compare registers and memory wherever the recording stored hashes.
+    pub verify: bool,
+    /// How many events of the diverging task are reported.
+    pub backlog: usize,
+    /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
+    pub no_sud: bool,
+    /// Receives what the program wrote: 1 standard output, 2 standard error.
+    pub output: Box<dyn FnMut(u8, &[u8])>,
+    /// Messages for the user.
+    pub warn: Box<dyn FnMut(&str)>,
+}
+
+/// Why a replay ended before the recording did.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The replay did something other than the recording.
+    #[error("{0}")]
+    Divergence(Box<Divergence>),
+    /// No task can go on.
+    #[error("the replay is deadlocked: {0}")]
+    Deadlock(String),
+    /// The log cannot be read.
+    #[error("the log cannot be replayed: {0}")]
+    Log(String),
+    /// A file that the recording used is missing or not the same.
+    #[error("{0}")]
+    File(String),
+    /// This machine cannot run the program as it was recorded.
+    #[error("this CPU lacks what the recorded program was told it has ({0}); replay on a CPU of the recording's kind")]
+    Cpu(String),
+    /// Tracing failed.
+    #[error("tracing failed: {0}")]
+    Trace(#[from] scribe_tracee::Error),
+    /// The replay could not be set up.
+    #[error("{what}: {error}")]
+    Setup {
+        /// The step.
+        what: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+type Result<T> = std::result::Result<T, ReplayError>;
+
+/// How a replay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With the recording, whose root program ended like this.
+    Complete(Outcome),
+    /// At the end of a log that was cut off.
+    Cut,
+}
+
+/// Figures of a replay.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplayStats {
+    /// Events replayed.
+    pub events: u64,
+    /// Hashes compared.
+    pub verified: u64,
+    /// ptrace stops.
+    pub stops: u64,
+}
+
+/// A place where a task has stopped and waits for the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sync {
+    Call(Call),
+    Fault(i32, [u8; 128]),
+    Instruction(Trapped, u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// Runs application code.
+    Running,
+    /// At a sync point whose event is done.
+    Idle,
+    /// At a sync point.
+    Arrived(Sync),
+    /// In exec, whose record is still at the head of the lane.
+    Execing,
+}
+
+struct Task {
+    id: u32,
+    tid: Tid,
+    tgid: Tid,
+    /// Process id of the recording.
+    pid: i32,
+    /// Thread id of the recording.
+    recorded_tid: i32,
+    lane: u32,
+    state: State,
+    app: Regs,
+    mask: u64,
+    alt: AltStack,
+    sighand: Rc<RefCell<Dispositions>>,
+    space: Rc<AddressSpace>,
+    fault: FaultInfo,
+    instructions: (bool, bool),
+    /// The mask that its call had installed when signals interrupted it.
+    temporary: Option<u64>,
+    history: VecDeque<Rc<[u8]>>,
+}
+
+struct Lane {
+    reader: LaneReader,
+    current: u32,
+    /// The next record, encoded, if it was read already.
+    head: Option<Rc<[u8]>>,
+    /// Content of `Data` records that belong to the next record.
+    data: Vec<(u64, Vec<u8>)>,
+    ended: bool,
+}
+
+/// A replay in progress.
+pub struct Replayer {
+    machine: Machine,
+    log: LogReader,
+    options: ReplayOptions,
+    tasks: HashMap<u32, Box<Task>>,
+    by_tid: HashMap<Tid, u32>,
+    lanes: BTreeMap<u32, Lane>,
+    /// Lanes to look at.
+    ready: VecDeque<u32>,
+    early: Vec<WaitEvent>,
+    cpuid: Cpuid,
+    xstate: scribe_kernel::xstate::XstateLayout,
+    agent_image: std::fs::File,
+    files: ReplayFiles,
+    /// Memory of files that replayed processes share, by the number in their mappings.
+    backing: HashMap<u32, std::fs::File>,
+    root_pid: i32,
+    outcome: Option<i32>,
+    /// Terminal output that came before its turn: by serial.
+    held: BTreeMap<u64, (u8, Vec<u8>)>,
+    shown: u64,
+    stats: ReplayStats,
+    cut: bool,
+}
+
+impl Replayer {
+    /// Replays to the end.
+    pub fn run(&mut self) -> Result<Ending> {
+        let result = self.run_loop();
+        self.kill_all();
+        self.stats.stops = self.machine.stops;
+        let held = std::mem::take(&mut self.held);
+        if result.is_ok() {
+            for (stream, bytes) in held.into_values() {
+                (self.options.output)(stream, &bytes);
+            }
+        }
+        result?;
+        match self.outcome {
+            Some(status) if !self.cut => Ok(Ending::Complete(Outcome::from_wait(status))),
+            _ => Ok(Ending::Cut),
+        }
+    }
+
+    /// Figures so far.
+    pub fn stats(&self) -> ReplayStats {
+        self.stats
+    }
+
+    fn run_loop(&mut self) -> Result<()> {
+        loop {
+            while let Some(lane) = self.ready.pop_front() {
+                let done = self.advance(lane);
+                self.survive(done)?;
+            }
+            if self.tasks.is_empty() {
+                return Ok(());
+            }
+            if self.machine.running() == 0 && !self.machine.has_pending() {
+                if self.cut || self.lanes.values().all(|lane| lane.ended) {
+                    return Ok(());
+                }
+                return Err(ReplayError::Deadlock(self.describe_deadlock()));
+            }
+            let event = match self.machine.next(true) {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(scribe_tracee::Error::Gone) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let done = self.on_event(event);
+            self.survive(done)?;
+        }
+    }
+
+    fn survive(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Err(ReplayError::Trace(scribe_tracee::Error::Gone)) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn describe_deadlock(&self) -> String {
+        let lanes = self.lanes.iter().filter(|(_, lane)| !lane.ended).map(|(id, lane)| {
+            let task = self.tasks.get(&lane.current);
+            let state = task.map_or("gone".to_owned(), |task| format!("{:?}", task.state));
+            let head = lane.head.as_ref().and_then(|head| {
+                Record::decode(head).ok().map(|(record, _)| format!("{record:?}"))
+            });
+            format!("lane {id}: task {} is {state}, next record {head:.200?}", lane.current)
+        });
+        lanes.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Ends all replayed tasks.
+    fn kill_all(&mut self) {
+        for task in self.tasks.values() {
+            scribe_tracee::kill(task.tgid, task.tid, libc::SIGKILL);
+        }
+        while let Ok(Some(event)) = self.machine.next(true) {
+            if event.is_stop() {
+                let _ = self.machine.go(event.tid, Go::Agent, 0);
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: WaitEvent) -> Result<()> {
+        let Some(&id) = self.by_tid.get(&event.tid) else {
+            match event.stop {
+                _ if !event.is_stop() => self.machine.remove(event.tid),
+                _ if self.machine.knows(event.tid) => self.machine.go(event.tid, Go::Agent, 0)?,
+                _ => self.early.push(event),
+            }
+            return Ok(());
+        };
+        match event.stop {
+            Stop::Signal(signal) => self.on_signal_stop(id, signal),
+            Stop::Syscall => self.on_syscall_stop(id),
+            Stop::Event(Event::Exec) => self.on_exec(event.tid),
+            Stop::Event(_) => Ok(self.machine.go(event.tid, self.way(id), 0)?),
+            Stop::Exited(_) | Stop::Killed(..) => {
+                // Only what the log says ends a task; whatever else killed it ended the replay of
+                // its lane.
+                let text = match event.stop {
+                    Stop::Killed(signal, _) => format!("it was killed by signal {signal}"),
+                    _ => "it ended".to_owned(),
+                };
+                self.machine.remove(event.tid);
+                Err(self.diverged(id, Reason::Died(text)))
+            }
+            Stop::Continued => Ok(()),
+        }
+    }
+
+    fn way(&self, id: u32) -> Go {
+        if self.task(id).state == State::Running { Go::Application } else { Go::Agent }
+    }
+
+    fn on_syscall_stop(&mut self, id: u32) -> Result<()> {
+        let task = self.task(id);
+        let tid = task.tid;
+        if self.machine.sud || task.state != State::Running {
+            return Ok(self.machine.go(tid, self.way(id), 0)?);
+        }
+        let mut regs = self.machine.stopped(tid)?.regs()?;
+        regs.rax = regs.orig_rax;
+        self.arrive_at_call(id, regs)
+    }
+
+    fn arrive_at_call(&mut self, id: u32, mut regs: Regs) -> Result<()> {
+        regs.orig_rax = u64::MAX;
+        let task = self.task_mut(id);
+        task.app = regs;
+        let call = Call { nr: regs.rax as u32, args: call_args(&regs) };
+        task.state = State::Arrived(Sync::Call(call));
+        let lane = task.lane;
+        self.ready.push_back(lane);
+        Ok(())
+    }
+
+    fn on_signal_stop(&mut self, id: u32, signal: i32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
+        let tid = task.tid;
+        let stopped = self.machine.stopped(tid)?;
+        let info = stopped.siginfo()?;
+        if task.state != State::Running {
+            let way = self.way(id);
+            return Ok(self.machine.go(tid, way, 0)?);
+        }
+        if signal == libc::SIGSYS && si_code(&info) == 2 {
+            let regs = stopped.regs()?;
+            return self.arrive_at_call(id, regs);
+        }
+        if !is_synchronous(signal, &info) {
+            // From the outside (a terminal's Ctrl-C, say): no business of the recorded program.
+            return Ok(self.machine.go(tid, Go::Application, 0)?);
+        }
+        let mut regs = stopped.regs()?;
+        regs.orig_rax = u64::MAX;
+        task.app = regs;
+        task.state = State::Arrived(Sync::Fault(signal, info));
+        if signal == libc::SIGSEGV && si_code(&info) == libc::SI_KERNEL {
+            let mut code = [0; 15];
+            let got = task.space.mem.read_some(regs.rip, &mut code);
+            if let Some((which, length)) = Trapped::decode(&code[..got]) {
+                let (tsc, cpuid) = task.instructions;
+                if which == Trapped::Cpuid && cpuid {
+                    // From the table: no event.
+                    let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
+                    let app = &mut task.app;
+                    (app.rax, app.rbx) = (a.into(), b.into());
+                    (app.rcx, app.rdx) = (c.into(), d.into());
+                    app.rip += length;
+                    return self.resume(id);
+                }
+                if which != Trapped::Cpuid && tsc {
+                    task.state = State::Arrived(Sync::Instruction(which, length));
+                }
+            }
+        }
+        let lane = self.task(id).lane;
+        self.ready.push_back(lane);
+        Ok(())
+    }
+
+    // ---- lanes ----
+
+    /// Makes sure that the lane's next record is in `head`; false at its end.
+    fn fetch(&mut self, lane_id: u32) -> Result<bool> {
+        let Some(lane) = self.lanes.get_mut(&lane_id) else { return Ok(false) };
+        if lane.head.is_some() {
+            return Ok(true);
+        }
+        if lane.ended {
+            return Ok(false);
+        }
+        match lane.reader.next_raw() {
+            Ok(Some(bytes)) => {
+                lane.head = Some(bytes.into());
+                Ok(true)
+            }
+            Ok(None) => {
+                lane.ended = true;
+                Ok(false)
+            }
+            Err(error) => {
+                (self.options.warn)(&format!("the log is damaged: {error}; the replay ends there"));
+                lane.ended = true;
+                self.cut = true;
+                Ok(false)
+            }
+        }
+    }
+
+    fn consume(&mut self, lane_id: u32) -> Option<Rc<[u8]>> {
+        self.stats.events += 1;
+        let lane = self.lanes.get_mut(&lane_id)?;
+        let record = lane.head.take()?;
+        let current = lane.current;
+        let backlog = self.options.backlog;
+        if let Some(task) = self.tasks.get_mut(&current) {
+            if task.history.len() >= backlog.max(1) {
+                task.history.pop_front();
+            }
+            if record.len() <= 1 << 16 {
+                task.history.push_back(record.clone());
+            }
+        }
+        Some(record)
+    }
+
+    /// Takes the lane as far as it goes without application code.
+    fn advance(&mut self, lane_id: u32) -> Result<()> {
+        loop {
+            if !self.fetch(lane_id)? {
+                return self.at_end(lane_id);
+            }
+            let Some(lane) = self.lanes.get(&lane_id) else { return Ok(()) };
+            let current = lane.current;
+            let bytes = lane.head.clone().expect("fetched");
+            let (record, _) =
+                Record::decode(&bytes).map_err(|error| ReplayError::Log(error.to_string()))?;
+            let state = self
+                .tasks
+                .get(&current)
+                .filter(|task| task.lane == lane_id)
+                .map(|task| task.state);
+            match (&record, state) {
+                (Record::Data { addr, bytes }, _) => {
+                    let lane = self.lanes.get_mut(&lane_id).expect("the lane exists");
+                    lane.data.push((*addr, bytes.to_vec()));
+                    lane.head = None;
+                }
+                (Record::Switch { task, flags }, state) => {
+                    let in_call = flags & flags::PREV_IN_CALL != 0;
+                    match state {
+                        Some(State::Running | State::Execing) => return Ok(()),
+                        Some(State::Idle) if in_call => return self.resume(current),
+                        Some(State::Arrived(_)) if !in_call => {
+                            return Err(self.diverged(current, Reason::RanOn));
+                        }
+                        _ => {}
+                    }
+                    // The next task may still have to come from another lane.
+                    if self.tasks.get(task).is_none_or(|next| next.lane != lane_id) {
+                        return Ok(());
+                    }
+                    let task = *task;
+                    self.consume(lane_id);
+                    self.lanes.get_mut(&lane_id).expect("the lane exists").current = task;
+                }
+                (Record::Exit(exit), _) if exit.flags & ASYNC != 0 => {
+                    let (task, status) = (exit.task, exit.status);
+                    self.consume(lane_id);
+                    self.end_process(task, status)?;
+                }
+                (Record::Note { .. } | Record::Bookmark { .. } | Record::Gap { .. }, _) => {
+                    self.consume(lane_id);
+                }
+                (_, None) => {
+                    return Err(ReplayError::Log(format!(
+                        "lane {lane_id} has a record for task {current}, which has ended"
+                    )));
+                }
+                (_, Some(State::Running | State::Execing)) => return Ok(()),
+                (Record::Merge { into_lane, .. }, Some(State::Idle)) => {
+                    let into = *into_lane;
+                    self.consume(lane_id);
+                    return self.merge(lane_id, into);
+                }
+                (Record::Signal(signal), Some(State::Idle))
+                    if signal.flags & (AT_ENTRY | SYNC) == 0 =>
+                {
+                    self.consume(lane_id);
+                    self.signal(current, signal)?;
+                }
+                (_, Some(State::Idle)) => return self.resume(current),
+                (_, Some(State::Arrived(sync))) => {
+                    if matches!(record, Record::Exec(_)) {
+                        return self.begin_exec(current, sync);
+                    }
+                    self.consume(lane_id);
+                    self.apply(current, sync, &record)?;
+                }
+            }
+        }
+    }
+
+    /// No more records in this lane.
+    fn at_end(&mut self, lane_id: u32) -> Result<()> {
+        let unfinished: Vec<u32> = self
+            .tasks
+            .values()
+            .filter(|task| task.lane == lane_id)
+            .map(|task| task.id)
+            .collect();
+        if unfinished.is_empty() {
+            return Ok(());
+        }
+        self.cut = true;
+        for id in unfinished {
+            self.end_task(id, true)?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, from: u32, into: u32) -> Result<()> {
+        for task in self.tasks.values_mut().filter(|task| task.lane == from) {
+            task.lane = into;
+        }
+        self.lanes.remove(&from);
+        self.ready.push_back(into);
+        Ok(())
+    }
+
+    /// Lets application code go on from the sync point.
+    fn resume(&mut self, id: u32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.state = State::Running;
+        task.temporary = None;
+        let (tid, app) = (task.tid, task.app);
+        self.machine.stopped(tid)?.set_regs(&app)?;
+        self.machine.go(tid, Go::Application, 0)?;
+        Ok(())
+    }
+
+    /// A record for a task that stands at a sync point.
+    fn apply(&mut self, id: u32, sync: Sync, record: &Record) -> Result<()> {
+        match (sync, record) {
+            (Sync::Call(call), Record::Syscall(event)) => self.call(id, call, event),
+            (Sync::Call(call), Record::Exit(exit)) => {
+                let expected = [libc::SYS_exit as u32, libc::SYS_exit_group as u32];
+                if !expected.contains(&call.nr) {
+                    return Err(self.diverged(id, Reason::OtherRecord(sync.into())));
+                }
+                for (addr, bytes) in exit.sections.outs() {
+                    self.task(id).space.mem.write(addr, bytes)?;
+                }
+                let group = exit.flags & flags::GROUP != 0;
+                let last = !self.tasks.values().any(|t| t.pid == self.task(id).pid && t.id != id);
+                if group || last {
+                    self.end_process(id, exit.status)
+                } else {
+                    self.end_task(id, false)
+                }
+            }
+            (Sync::Call(_), Record::Signal(signal)) if signal.flags & AT_ENTRY != 0 => {
+                self.task_mut(id).app.rip -= 2;
+                self.signal(id, signal)
+            }
+            (Sync::Fault(signo, _), Record::Signal(signal))
+                if signal.flags & SYNC != 0 && i32::from(signal.signo) == signo =>
+            {
+                self.signal(id, signal)
+            }
+            (Sync::Instruction(which, length), Record::Instr { which: recorded, values })
+                if which as u16 == *recorded =>
+            {
+                let app = &mut self.task_mut(id).app;
+                let tsc = values.get(0).unwrap_or(0);
+                (app.rax, app.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
+                if which == Trapped::Rdtscp {
+                    app.rcx = values.get(1).unwrap_or(0);
+                }
+                app.rip += length;
+                self.task_mut(id).state = State::Idle;
+                Ok(())
+            }
+            (_, Record::Checksum { regs, mem }) => self.verify(id, *regs, *mem),
+            _ => Err(self.diverged(id, Reason::OtherRecord(sync.into()))),
+        }
+    }
+
+    fn verify(&mut self, id: u32, regs: Option<u64>, mem: Option<u64>) -> Result<()> {
+        let task = self.task(id);
+        if let Some(expected) = regs
+            && crate::state::regs_hash(&task.app) != expected
+        {
+            return Err(self.diverged(id, Reason::Registers));
+        }
+        if let Some(expected) = mem
+            && self.options.verify
+        {
+            let task = self.task(id);
+            let found = crate::state::memory_hash(task.tid, &task.space.mem);
+            if found != expected {
+                return Err(self.diverged(id, Reason::Memory));
+            }
+        }
+        self.stats.verified += 1;
+        Ok(())
+    }
+
+    /// A recorded signal reaches the task.
+    fn signal(&mut self, id: u32, signal: &scribe_log::Signal) -> Result<()> {
+        let signo = i32::from(signal.signo);
+        if signal.action != action::HANDLER {
+            if matches!(signal.action, action::TERMINATE | action::CORE) {
+                return self.end_process(id, signo);
+            }
+            return Ok(());
+        }
+        let info = signal.siginfo();
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let temporary = task.temporary.take();
+        let Action::Handler(disposition) = task.sighand.borrow().what_to_do(signo as u32) else {
+            return Err(self.diverged(id, Reason::NoHandler(signo)));
+        };
+        let entered = enter_handler(
+            self.machine.stopped(task.tid)?,
+            &task.space.mem,
+            HandlerEntry {
+                signal: signo,
+                info: &info,
+                disposition: &disposition,
+                app: &mut task.app,
+                mask: &mut task.mask,
+                temporary,
+                alt: &mut task.alt,
+                sighand: &mut task.sighand.borrow_mut(),
+                fault: &mut task.fault,
+            },
+            &self.xstate,
+        )?;
+        if !entered {
+            return Err(self.diverged(id, Reason::NoHandler(signo)));
+        }
+        self.task_mut(id).state = State::Idle;
+        Ok(())
+    }
+
+    // ---- ends ----
+
+    /// Ends one task.
+    fn end_task(&mut self, id: u32, whole: bool) -> Result<()> {
+        let Some(task) = self.tasks.remove(&id) else { return Ok(()) };
+        self.by_tid.remove(&task.tid);
+        let nr = if whole { libc::SYS_exit_group } else { libc::SYS_exit };
+        let regs = call_regs(&task.app, AGENT_BASE + ENTRY_SYSCALL, nr as u64, &[0; 6]);
+        if let Ok(stopped) = self.machine.stopped(task.tid) {
+            stopped.set_regs(&regs)?;
+            self.machine.go(task.tid, Go::Agent, 0)?;
+        } else {
+            scribe_tracee::kill(task.tgid, task.tid, libc::SIGKILL);
+        }
+        Ok(())
+    }
+
+    /// Ends all tasks of a process.
+    fn end_process(&mut self, id: u32, status: i32) -> Result<()> {
+        let Some(task) = self.tasks.get(&id) else { return Ok(()) };
+        let pid = task.pid;
+        if pid == self.root_pid {
+            self.outcome = Some(status);
+        }
+        let all: Vec<u32> =
+            self.tasks.values().filter(|task| task.pid == pid).map(|task| task.id).collect();
+        for id in all {
+            self.end_task(id, true)?;
+        }
+        Ok(())
+    }
+
+    /// Shows terminal output in the order in which it was written.
+    fn show(&mut self, stream: u8, serial: u64, bytes: Vec<u8>) {
+        self.held.insert(serial, (stream, bytes));
+        while let Some(entry) = self.held.first_entry()
+            && *entry.key() <= self.shown + 1
+        {
+            self.shown = self.shown.max(*entry.key());
+            let (stream, bytes) = entry.remove();
+            (self.options.output)(stream, &bytes);
+        }
+    }
+
+    fn task(&self, id: u32) -> &Task {
+        &self.tasks[&id]
+    }
+
+    fn task_mut(&mut self, id: u32) -> &mut Task {
+        self.tasks.get_mut(&id).expect("the task exists")
+    }
+}
+
+/// Flag of exit records: the process was killed from outside, wherever it stood.
+pub(crate) const ASYNC: u8 = 2;
+
+/// Unused sections are skipped by their kind.
+fn spawn_section(event: &scribe_log::Syscall) -> Option<scribe_log::Spawn> {
+    event.sections.iter().find_map(|section| match section {
+        Section::Spawn(spawn) => Some(spawn),
+        _ => None,
+    })
+}

@@ -1,0 +1,186 @@
+//! What recorder and replayer both know of a process's memory, and the hashes which compare two
+//! executions.
+
+use scribe_abi::{PAGE, is_ours};
+use scribe_syscalls::{Call, Dir, Memory, Plan, Row};
+use scribe_tracee::{Mem, Regs, Tid, maps, pagemap};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// One address space, shared by the tasks that share memory.
+pub struct AddressSpace {
+    /// Access to it.
+    pub mem: Mem,
+    /// Scratch areas: slot to mapped length.
+    pub scratch: RefCell<HashMap<u64, u64>>,
+    /// Scratch slots in use.
+    pub slots: RefCell<BTreeSet<u64>>,
+    /// Whether memory in it is (or was) shared with other processes: their tasks belong to the
+    /// same domain. Never cleared before the next exec.
+    pub shared: Cell<bool>,
+    /// End of the heap that `brk` moves.
+    pub brk: Cell<u64>,
+}
+
+impl AddressSpace {
+    /// A new one, as exec makes it.
+    pub fn open(tid: Tid) -> scribe_tracee::Result<AddressSpace> {
+        Ok(AddressSpace {
+            mem: Mem::open(tid)?,
+            scratch: RefCell::default(),
+            slots: RefCell::default(),
+            shared: Cell::new(false),
+            brk: Cell::new(0),
+        })
+    }
+
+    /// The copy that fork makes.
+    pub fn forked(&self, tid: Tid) -> scribe_tracee::Result<AddressSpace> {
+        Ok(AddressSpace {
+            mem: Mem::open(tid)?,
+            scratch: self.scratch.clone(),
+            slots: RefCell::default(),
+            shared: self.shared.clone(),
+            brk: self.brk.clone(),
+        })
+    }
+
+    /// Takes the lowest free scratch slot.
+    pub fn take_slot(&self) -> u64 {
+        let mut slots = self.slots.borrow_mut();
+        let free = (0..).find(|slot| !slots.contains(slot)).expect("slots are unbounded");
+        slots.insert(free);
+        free
+    }
+}
+
+impl Memory for AddressSpace {
+    fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
+        self.mem.read_some(addr, buf)
+    }
+}
+
+/// Largest piece of memory hashed or copied at once.
+const PIECE: usize = 1 << 20;
+
+/// Calls `each` with successive pieces of `[addr, addr + len)`; stops where memory is unreadable.
+pub fn for_pieces(mem: &Mem, addr: u64, len: u64, mut each: impl FnMut(u64, &[u8])) {
+    let mut buf = vec![0; PIECE.min(len as usize)];
+    let mut done = 0;
+    while done < len {
+        let want = PIECE.min((len - done) as usize);
+        let got = mem.read_some(addr + done, &mut buf[..want]);
+        if got == 0 {
+            return;
+        }
+        each(addr + done, &buf[..got]);
+        done += got as u64;
+    }
+}
+
+/// Hash of what a call reads: its number, its arguments, the memory they lead to. Verified at
+/// replay.
+pub fn input_hash(row: &Row, call: &Call, plan: &Plan, mem: &Mem) -> u32 {
+    let mut hash = Xxh3::new();
+    let mut head = [0u8; 56];
+    head[..4].copy_from_slice(&call.nr.to_le_bytes());
+    for (i, arg) in call.args.iter().take(row.args.len()).enumerate() {
+        head[8 + i * 8..16 + i * 8].copy_from_slice(&arg.to_le_bytes());
+    }
+    hash.update(&head);
+    for buf in plan.bufs.iter().filter(|buf| buf.dir != Dir::Out) {
+        for_pieces(mem, buf.addr, buf.cap, |_, piece| hash.update(piece));
+    }
+    hash.digest() as u32
+}
+
+/// Hash of the general registers at a sync point.
+pub fn regs_hash(regs: &Regs) -> u64 {
+    // RF (bit 16) is set by the CPU on some faults and means nothing to the program.
+    let flags = regs.eflags & !(1 << 16);
+    let words = [
+        regs.r15, regs.r14, regs.r13, regs.r12, regs.rbp, regs.rbx, regs.r11, regs.r10, regs.r9,
+        regs.r8, regs.rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rip, flags, regs.rsp,
+        regs.fs_base, regs.gs_base,
+    ];
+    let mut bytes = [0u8; 20 * 8];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    xxh3_64(&bytes)
+}
+
+/// Hash of one page at its address; zero for a page of zeroes, so that untouched and zeroed memory
+/// are the same.
+fn page_hash(addr: u64, page: &[u8]) -> u64 {
+    if page.iter().all(|byte| *byte == 0) {
+        return 0;
+    }
+    // Mixing the address in by the seed makes swapped pages differ.
+    xxhash_rust::xxh3::xxh3_64_with_seed(page, addr)
+}
+
+/// Whether a mapping's content is the program's own state.
+fn is_state(map: &maps::Mapping) -> bool {
+    map.writable()
+        && !is_ours(map.start, map.end)
+        && !map.name.starts_with("[v")
+        && map.start < 1 << 47
+        && !map.name.starts_with("/dev/")
+        && !map.name.starts_with("/memfd:i915")
+}
+
+/// Page hashes of the writable memory of a task, for comparing two executions: sum them for one
+/// number, list them to find the page that differs.
+pub fn page_hashes(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) {
+    let pages = pagemap::Pagemap::open(tid);
+    let mut buf = [0u8; PAGE as usize];
+    for map in maps::read(tid).iter().filter(|map| is_state(map)) {
+        if map.shared {
+            // Pages of a shared object need not be in this process's page tables.
+            let len = map.size().min(64 << 20);
+            for_pieces(mem, map.start, len, |at, piece| {
+                for (i, page) in piece.chunks(PAGE as usize).enumerate() {
+                    let addr = at + i as u64 * PAGE;
+                    each(addr, page_hash(addr, page));
+                }
+            });
+            continue;
+        }
+        pages.for_each(map.start, map.end, |addr, page| {
+            if page == pagemap::Page::Private && mem.read(addr, &mut buf).is_ok() {
+                each(addr, page_hash(addr, &buf));
+            }
+        });
+    }
+}
+
+/// One number for all writable memory of a task; independent of how it is cut into mappings.
+pub fn memory_hash(tid: Tid, mem: &Mem) -> u64 {
+    let mut sum = 0u64;
+    page_hashes(tid, mem, |_, hash| sum = sum.wrapping_add(hash));
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_pages_do_not_count() {
+        assert_eq!(page_hash(0x1000, &[0; 4096]), 0);
+        assert_ne!(page_hash(0x1000, &[1; 4096]), page_hash(0x2000, &[1; 4096]));
+    }
+
+    #[test]
+    fn resume_flag_is_ignored() {
+        // SAFETY: all zero is a valid value of this plain struct.
+        let mut regs: Regs = unsafe { std::mem::zeroed() };
+        let plain = regs_hash(&regs);
+        regs.eflags |= 1 << 16;
+        assert_eq!(regs_hash(&regs), plain);
+        regs.rdi = 1;
+        assert_ne!(regs_hash(&regs), plain);
+    }
+}

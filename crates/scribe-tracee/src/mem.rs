@@ -1,0 +1,82 @@
+//! Memory of a traced process, through `/proc/PID/mem`.
+//!
+//! The file is opened once per address space: the right is checked at open only, so it keeps
+//! working when the program makes itself undumpable, and it reaches pages that the program itself
+//! may not write (as ptrace does).
+
+use crate::{Error, Result, Tid};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+
+/// Access to one address space.
+#[derive(Debug)]
+pub struct Mem {
+    file: File,
+}
+
+impl Mem {
+    /// Opens the present address space of `tid`. After an exec the old handle is of no use.
+    pub fn open(tid: Tid) -> Result<Mem> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{tid}/mem"))
+            .map(|file| Mem { file })
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::ENOENT | libc::ESRCH) => Error::Gone,
+                _ => Error::Os { what: "open /proc/PID/mem", source },
+            })
+    }
+
+    /// Reads up to `buf.len()` bytes; short where memory is unmapped.
+    pub fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < buf.len() {
+            let Some(at) = addr.checked_add(done as u64) else { break };
+            if at >= 1 << 63 {
+                break;
+            }
+            match self.file.read_at(&mut buf[done..], at) {
+                Ok(0) | Err(_) => break,
+                Ok(n) => done += n,
+            }
+        }
+        done
+    }
+
+    /// Reads exactly `buf.len()` bytes.
+    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        if self.read_some(addr, buf) == buf.len() {
+            return Ok(());
+        }
+        Err(Error::Os {
+            what: "read of the program's memory",
+            source: std::io::Error::from_raw_os_error(libc::EFAULT),
+        })
+    }
+
+    /// Reads `len` bytes.
+    pub fn read_vec(&self, addr: u64, len: usize) -> Result<Vec<u8>> {
+        let mut buf = vec![0; len];
+        self.read(addr, &mut buf)?;
+        Ok(buf)
+    }
+
+    /// Reads a word.
+    pub fn read_u64(&self, addr: u64) -> Result<u64> {
+        let mut buf = [0; 8];
+        self.read(addr, &mut buf)?;
+        Ok(u64::from_le_bytes(buf))
+    }
+
+    /// Writes all of `data`.
+    pub fn write(&self, addr: u64, data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all_at(data, addr).map_err(|source| match source.raw_os_error() {
+            Some(libc::ESRCH) => Error::Gone,
+            _ => Error::Os { what: "write to the program's memory", source },
+        })
+    }
+}
