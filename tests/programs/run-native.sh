@@ -13,7 +13,9 @@ for f in "$@"; do
     *.cpp) g++ -O1 -g -std=c++20 -Wall -Wextra -fno-diagnostics-show-caret -Wno-stringop-overflow -Wno-nonnull -Wno-stringop-overread -I"$here" -o "$out/$name" "$f" $cflags ;;
     *) gcc -O1 -g -std=gnu17 -Wall -Wextra -fno-diagnostics-show-caret -Wno-stringop-overflow -Wno-nonnull -Wno-stringop-overread -I"$here" -o "$out/$name" "$f" $cflags ;;
     esac || { echo "$name: does not compile"; bad=1; continue; }
-    want=0; s=$(sed -n 's,^// *expect: *exit *,,p' "$f"); [ -n "$s" ] && want=$s
+    want=0
+    s=$(sed -n 's,^// *expect: *exit *,,p' "$f"); [ -n "$s" ] && want=$s
+    s=$(sed -n 's,^// *expect: *signal *,,p' "$f"); [ -n "$s" ] && want=$((128 + s))
     for k in 1 2; do
         dir=$(mktemp -d)
         start=$(date +%s%N)
