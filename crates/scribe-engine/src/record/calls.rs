@@ -85,6 +85,7 @@ impl Recorder {
         if let Some(done) = self.seccomp_gate(id, &call)? {
             return done;
         }
+        self.checksum(id, false);
         let Some(row) = scribe_syscalls::lookup(&call) else {
             if scribe_syscalls::unknown_is_enosys(call.nr) {
                 let name = scribe_syscalls::syscall_name(call.nr).unwrap_or("unknown");
@@ -294,6 +295,7 @@ impl Recorder {
         let outputs = self.collect(id, &mut pending)?;
         let ret = pending.ret;
         self.write_call(id, &pending, &outputs, ret, 0)?;
+        let temporary = pending.temporary_mask.filter(|_| ret == -i64::from(libc::EINTR));
         let task = self.tasks.get_mut(&id).expect("the task exists");
         match &pending.kind {
             Kind::Sigreturn(regs) => task.app = **regs,
@@ -303,7 +305,7 @@ impl Recorder {
         if let Some((from, into)) = self.merge.take() {
             return self.merge_lanes(id, from, into);
         }
-        self.settle(id)
+        self.settle_masked(id, temporary)
     }
 
     /// Which memory the call wrote; where it went to scratch it is copied home.

@@ -13,6 +13,9 @@ const ENOMEM: i64 = -(libc::ENOMEM as i64);
 /// Set in the flags of a logged mapping that is replayed from memory shared between the replayed
 /// processes, with the content that stands in the `Data` records before it.
 pub(crate) const MAP_BACKED: u32 = 1 << 31;
+/// With [`MAP_BACKED`], on a call that maps nothing: the file was changed, the `Data` records before
+/// the event hold its bytes, with offsets in the file for addresses.
+pub(crate) const MAP_CHANGED: u32 = 1 << 30;
 
 impl Recorder {
     pub(super) fn mmap(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
@@ -108,6 +111,9 @@ impl Recorder {
         if (-4095..0).contains(&ret) {
             return Ok(None);
         }
+        if matches!(pending.kind, Kind::Plain) && !self.shared_files.is_empty() {
+            return self.changed_file(id, pending, ret);
+        }
         match pending.kind {
             Kind::Mapped { fd, offset, len, prot, flags } => {
                 self.map_info(id, ret as u64, fd, offset, len, prot, flags)
@@ -162,7 +168,7 @@ impl Recorder {
             let meta = meta.expect("a regular file has metadata");
             self.share(id, (meta.dev(), meta.ino()));
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
-            self.put_content_of_file(id, &link, at, offset, len.min(in_file))?;
+            self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
             return Ok(Some(MapInfo {
                 // The inode names the memory that all who map it share.
                 file: self.shared_key(meta.dev(), meta.ino()),
@@ -171,6 +177,9 @@ impl Recorder {
                 prot,
                 flags: flags | MAP_BACKED,
             }));
+        }
+        if shared && !regular {
+            self.task(id).space.shared.set(true);
         }
         let file = match file {
             Ok(file) => self.file_id(&file, &path),
@@ -181,6 +190,51 @@ impl Recorder {
             self.put_content(id, at, len);
         }
         Ok(Some(MapInfo { file, offset, len, prot, flags }))
+    }
+
+    /// A call that changed a file which is mapped: what replay needs to change its memory, too.
+    fn changed_file(
+        &mut self,
+        id: u32,
+        pending: &PendingCall,
+        ret: i64,
+    ) -> Result<Option<MapInfo>> {
+        use scribe_syscalls::Effect;
+        let (arg, positioned) = match pending.row.effect {
+            Effect::Writes(arg) | Effect::Moves { to: arg, .. } => (arg, false),
+            Effect::WritesAt(arg) => (arg, true),
+            Effect::InodeWrites(arg) => (arg, true),
+            _ => return Ok(None),
+        };
+        let tid = self.task(id).tid;
+        let fd = pending.call.args[arg as usize] as i32;
+        let link = format!("/proc/{tid}/fd/{fd}");
+        let Ok(meta) = std::fs::metadata(&link) else { return Ok(None) };
+        let key = (meta.dev(), meta.ino());
+        if !meta.is_file() || !self.shared_files.contains_key(&key) {
+            return Ok(None);
+        }
+        self.share(id, key);
+        // Where it was written: by an offset argument (the fourth), or before the present one.
+        let (at, len) = if matches!(pending.row.effect, Effect::InodeWrites(_)) {
+            (0, meta.size())
+        } else if positioned {
+            (pending.call.args[3], ret as u64)
+        } else {
+            let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}"));
+            let info = info.unwrap_or_default();
+            let pos = info.lines().find_map(|line| line.strip_prefix("pos:"));
+            let pos: u64 = pos.and_then(|pos| pos.trim().parse().ok()).unwrap_or(0);
+            (pos.saturating_sub(ret as u64), ret as u64)
+        };
+        self.put_content_of_file(id, &link, at, at, len, put_all)?;
+        Ok(Some(MapInfo {
+            file: self.shared_key(key.0, key.1),
+            offset: at,
+            len: meta.size(),
+            prot: 0,
+            flags: MAP_BACKED | MAP_CHANGED,
+        }))
     }
 
     /// A number for a shared file, the same for all its mappings.
@@ -238,6 +292,7 @@ impl Recorder {
         at: u64,
         offset: u64,
         len: u64,
+        put: fn(&LogWriter, u32, u64, &[u8]),
     ) -> Result<()> {
         use std::os::unix::fs::FileExt;
         let Ok(file) = std::fs::File::open(link) else { return Ok(()) };
@@ -249,7 +304,7 @@ impl Recorder {
             match file.read_at(&mut buf[..want], offset + done) {
                 Ok(0) | Err(_) => break,
                 Ok(got) => {
-                    put_nonzero(&self.log, lane, at + done, &buf[..got]);
+                    put(&self.log, lane, at + done, &buf[..got]);
                     done += got as u64;
                 }
             }
@@ -264,6 +319,12 @@ impl Recorder {
         }
         Ok(())
     }
+}
+
+/// Writes all of `piece`.
+fn put_all(log: &LogWriter, lane: u32, at: u64, piece: &[u8]) {
+    log.append(lane, |buf| scribe_log::put_data(buf, at, piece));
+    log.maybe_flush();
 }
 
 /// Writes the pages of `piece` that are not all zero.

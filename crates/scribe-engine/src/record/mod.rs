@@ -239,7 +239,8 @@ pub struct Recorder {
     warned: BTreeSet<String>,
     agent_image: std::fs::File,
     xstate: scribe_kernel::xstate::XstateLayout,
-    checksum_time: Duration,
+    /// No hash of the memory is taken before then.
+    next_checksum: Instant,
     /// Serial of shared mappings: device and inode to the lane whose tasks map it.
     shared_files: HashMap<(u64, u64), u32>,
     /// Lanes to be made one when the event that makes them share memory is written.

@@ -208,7 +208,7 @@ impl Recorder {
             started: Instant::now(),
             warned: BTreeSet::new(),
             agent_image,
-            checksum_time: Duration::ZERO,
+            next_checksum: Instant::now() + Duration::from_millis(20),
             shared_files: HashMap::new(),
             merge: None,
             xstate,

@@ -11,8 +11,9 @@ use scribe_tracee::Running;
 
 /// Flags of clone that the engine carries out itself or that would hide the child from it.
 const OURS: u64 = (libc::CLONE_CHILD_SETTID | libc::CLONE_UNTRACED) as u64;
-/// Time spent on checksums is kept below this share of the run time.
-const CHECKSUM_SHARE: u32 = 50;
+/// The time between two checksums is at least that which the last took, times this: a share of
+/// 1 %.
+const CHECKSUM_SHARE: u32 = 100;
 
 impl Recorder {
     /// clone, fork, vfork, clone3. `flags` as clone has them; `args` is what the agent is to pass.
@@ -234,16 +235,15 @@ impl Recorder {
             return;
         }
         let every = self.options.checksum == start::Checksums::Every;
-        let budget = self.checksum_time * CHECKSUM_SHARE <= self.started.elapsed();
-        if !every && !at_end && !budget {
+        let begin = Instant::now();
+        if !every && !at_end && begin < self.next_checksum {
             return;
         }
-        let begin = Instant::now();
         let task = self.task(id);
         let regs = crate::state::regs_hash(&task.app);
-        let mem = (every || budget || at_end).then(|| memory_hash(task.tid, &task.space.mem));
+        let mem = Some(memory_hash(task.tid, &task.space.mem));
         let lane = task.lane;
-        self.checksum_time += begin.elapsed();
+        self.next_checksum = Instant::now() + begin.elapsed() * CHECKSUM_SHARE;
         self.write(lane, &Record::Checksum { regs: Some(regs), mem });
     }
 

@@ -50,6 +50,13 @@ impl Replayer {
         if event.ret == -i64::from(libc::EINTR) {
             self.task_mut(id).temporary = temporary_mask(&plan, &space);
         }
+        if let Some(map) = event.sections.map()
+            && map.flags & MAP_CHANGED != 0
+        {
+            self.change_backing(&map, &data)?;
+            self.answer(id, event.ret);
+            return Ok(());
+        }
         let failed = (-4095..0).contains(&event.ret);
         match row.class {
             _ if event.flags & flags::BLOCKED != 0 => {}
@@ -124,6 +131,8 @@ impl Replayer {
         let args = call.args;
         match special {
             Special::Brk => self.brk(id, event.ret as u64)?,
+            // Its result is whatever the frame held in rax.
+            Special::RtSigreturn => return self.sigreturn(id).map(|()| true),
             _ if failed => {}
             Special::Mmap | Special::Shmat => self.mmap(id, call, special, event, data, backed)?,
             Special::Munmap
@@ -165,7 +174,6 @@ impl Replayer {
                     task.mask = mask.0;
                 }
             }
-            Special::RtSigreturn => return self.sigreturn(id).map(|()| true),
             Special::Sigaltstack if args[0] != 0 => {
                 let mut bytes = [0; 24];
                 let task = self.task_mut(id);
@@ -375,4 +383,4 @@ fn temporary_mask(plan: &Plan, space: &AddressSpace) -> Option<u64> {
 /// clone3 only; include/uapi/linux/sched.h.
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 
-pub(super) use crate::record::memory::MAP_BACKED;
+use crate::record::memory::{MAP_BACKED, MAP_CHANGED};

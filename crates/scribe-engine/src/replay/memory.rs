@@ -128,6 +128,17 @@ impl Replayer {
         self.map_file(id, file.as_raw_fd(), libc::O_RDWR, args)
     }
 
+    /// A mapped file was changed by a call.
+    pub(super) fn change_backing(&mut self, map: &MapInfo, data: &[(u64, Vec<u8>)]) -> Result<()> {
+        let failed = |error| ReplayError::Setup { what: "memory for a shared mapping".into(), error };
+        let Some(file) = self.backing.get(&map.file) else { return Ok(()) };
+        file.set_len(map.len).map_err(failed)?;
+        for (offset, bytes) in data {
+            file.write_all_at(bytes, *offset).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Maps a file that the replayer has open. `args`: address, length, protection, flags, offset.
     fn map_file(&mut self, id: u32, fd: i32, open: i32, args: [u64; 5]) -> Result<()> {
         let task = self.task(id);
