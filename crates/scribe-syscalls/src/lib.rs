@@ -18,7 +18,9 @@ mod call;
 mod dsl;
 mod effect;
 mod flags;
+mod names;
 mod plan;
+mod print;
 mod rows;
 mod table;
 
@@ -26,5 +28,7 @@ pub use arg::{Arg, Ctx, Dir, Field, Len, Out, OutCtx, Ptr, Shape, Ty};
 pub use call::{Block, Call, Class, Memory, Ret, Row, Special, Sub};
 pub use effect::{Effect, Resource};
 pub use flags::FlagSet;
+pub use names::{errno_by_name, errno_name, errno_text, signal_by_name, signal_name};
 pub use plan::{Buf, OutRange, Plan, Slot, outputs, plan};
+pub use print::{FormatOpts, format_args, format_call, format_ret, format_unknown};
 pub use table::{KNOWN_MAX, by_name, lookup, rows, syscall_name, unknown_is_enosys};

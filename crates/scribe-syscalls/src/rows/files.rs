@@ -41,14 +41,14 @@ rows! { ROWS:
         .fd(0) .eff(Effect::WritesAt(0));
     19 readv(fd: FD, iov: iovec(2, IOV_OUT), iovcnt: ULONG) -> Size .fd(0) .eff(Effect::Reads(0));
     20 writev(fd: FD, iov: iovec(2, IOV_IN), iovcnt: ULONG) -> Size .fd(0) .eff(Effect::Writes(0));
-    295 preadv(fd: FD, iov: iovec(2, IOV_OUT), iovcnt: ULONG, offset: OFF, high: HEX) -> Size
+    295 preadv(fd: FD, iov: iovec(2, IOV_OUT), iovcnt: ULONG, offset: OFF, high: UNUSED) -> Size
         .fd(0) .eff(Effect::ReadsAt(0));
-    296 pwritev(fd: FD, iov: iovec(2, IOV_IN), iovcnt: ULONG, offset: OFF, high: HEX) -> Size
+    296 pwritev(fd: FD, iov: iovec(2, IOV_IN), iovcnt: ULONG, offset: OFF, high: UNUSED) -> Size
         .fd(0) .eff(Effect::WritesAt(0));
     // An offset of -1 means the file's own: the model has to look.
-    327 preadv2(fd: FD, iov: iovec(2, IOV_OUT), iovcnt: ULONG, offset: OFF, high: HEX,
+    327 preadv2(fd: FD, iov: iovec(2, IOV_OUT), iovcnt: ULONG, offset: OFF, high: UNUSED,
         flags: flags(&f::RWF)) -> Size .fd(0) .eff(Effect::ReadsAt(0));
-    328 pwritev2(fd: FD, iov: iovec(2, IOV_IN), iovcnt: ULONG, offset: OFF, high: HEX,
+    328 pwritev2(fd: FD, iov: iovec(2, IOV_IN), iovcnt: ULONG, offset: OFF, high: UNUSED,
         flags: flags(&f::RWF)) -> Size .fd(0) .eff(Effect::WritesAt(0));
     40 sendfile(out_fd: FD, in_fd: FD, offset: OFFSET, count: SIZE) -> Size
         .may() .eff(Effect::Moves { from: 1, to: 0 });

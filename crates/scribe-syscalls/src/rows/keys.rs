@@ -17,7 +17,7 @@ const DESC: Ty = cstr(4096);
 /// What does not fit is not written at all (security/keys/keyctl.c).
 const FITS: Ty = output(Shape::Bytes, Len::Arg(3), Out::RetFits);
 /// `struct keyctl_pkey_params`: key, length of the input, of the output or second input.
-const PKEY: Ty = raw_in(48);
+const PKEY: Ty = raw_in(40);
 const PKEY_IN: Ty = input(Shape::Bytes, Len::With(|ctx| pkey_len(ctx, 4)));
 const PKEY_IN2: Ty = input(Shape::Bytes, Len::With(|ctx| pkey_len(ctx, 8)));
 const PKEY_OUT: Ty = output(Shape::Bytes, Len::With(|ctx| pkey_len(ctx, 8)), Out::Ret);
@@ -70,7 +70,7 @@ rows! { ROWS:
     250 keyctl[kc(23, "KEYCTL_DH_COMPUTE")](cmd: INT, params: raw_in(12), buf: bytes_out(3), len: SIZE,
         kdf: Ty::Ptr(nest(pin(Shape::Opaque, Len::Fixed(56)), 0, KDF))) .eff(EFF);
     250 keyctl[kc(24, "KEYCTL_PKEY_QUERY")](cmd: INT, id: KEY, reserved: UNUSED, info: DESC,
-        result: raw_out(48)) .eff(EFF);
+        result: raw_out(56)) .eff(EFF);
     250 keyctl[kc(25, "KEYCTL_PKEY_ENCRYPT")](cmd: INT, params: PKEY, info: DESC, data: PKEY_IN,
         out: PKEY_OUT) .eff(EFF);
     250 keyctl[kc(26, "KEYCTL_PKEY_DECRYPT")](cmd: INT, params: PKEY, info: DESC, data: PKEY_IN,
