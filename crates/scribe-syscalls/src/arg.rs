@@ -125,6 +125,9 @@ pub enum Len {
     Arg(u8),
     /// Bytes in this argument (`int`; none if negative).
     Arg32(u8),
+    /// Bytes in this argument (`size_t`); none if more than a page, which the kernel refuses: sets and
+    /// structures that grow with its versions.
+    Small(u8),
     /// Elements in this argument (`size_t`), of this size.
     Elems(u8, u32),
     /// Elements in this argument (`int`; none if negative), of this size.

@@ -183,12 +183,12 @@ pub(crate) const fn oneof(set: &'static FlagSet) -> Ty {
 
 /// A signal set with its size in an argument.
 pub(crate) const fn sigset_in(size: u8) -> Ty {
-    input(Shape::Sigset, Len::Arg(size))
+    input(Shape::Sigset, Len::Small(size))
 }
 
 /// A signal mask that is installed during the call.
 pub(crate) const fn sigmask(size: u8) -> Ty {
-    let mut ptr = pin(Shape::Sigset, Len::Arg(size));
+    let mut ptr = pin(Shape::Sigset, Len::Small(size));
     ptr.sigmask = true;
     Ty::Ptr(ptr)
 }

@@ -213,6 +213,8 @@ impl Planner<'_> {
             Len::Fixed(n) => n,
             Len::Arg(a) => args[a as usize],
             Len::Arg32(a) => int(a),
+            Len::Small(a) if args[a as usize] > 4096 => 0,
+            Len::Small(a) => args[a as usize],
             Len::Elems(a, size) => args[a as usize].saturating_mul(size.into()),
             Len::Elems32(a, size) => int(a) * u64::from(size),
             Len::AtPtr(a) => {

@@ -142,7 +142,7 @@ fn rules_refer_to_what_exists() {
 fn check(ptr: &Ptr, args: usize, name: &str, depth: u32) {
     let arg = |a: u8| assert!((a as usize) < args, "{name}: argument {a}");
     match ptr.len {
-        Len::Arg(a) | Len::Arg32(a) | Len::AtPtr(a) => arg(a),
+        Len::Arg(a) | Len::Arg32(a) | Len::Small(a) | Len::AtPtr(a) => arg(a),
         Len::Elems(a, size) | Len::Elems32(a, size) => {
             arg(a);
             assert!(size > 0);

@@ -244,7 +244,7 @@ impl<'a> Printer<'a> {
         if mode == 0 {
             self.put("000");
         } else {
-            let _ = write!(self.out, "0{mode:03o}");
+            let _ = write!(self.out, "0{mode:02o}");
         }
     }
 

@@ -230,8 +230,8 @@ impl Printer<'_> {
 
     fn file_mode(&mut self, mode: u64) {
         match f::FILE_MODE.name(mode & 0o170_000) {
-            Some(name) => emit!(self, "{name}|0{:03o}", mode & 0o7777),
-            None => emit!(self, "0{mode:03o}"),
+            Some(name) => emit!(self, "{name}|0{:02o}", mode & 0o7777),
+            None => emit!(self, "0{mode:02o}"),
         }
     }
 

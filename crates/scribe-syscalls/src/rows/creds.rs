@@ -67,7 +67,7 @@ rows! { ROWS:
     317 seccomp[sub32(0, 3, "SECCOMP_GET_NOTIF_SIZES")](operation: UINT, flags: HEX, args: raw_out(6));
     317 seccomp(operation: UINT, flags: HEX, args: ADDR) .refuse(f::EINVAL);
 
-    444 landlock_create_ruleset(attr: input(Shape::Opaque, Len::Arg(1)), size: SIZE, flags: HEX) -> Fd
+    444 landlock_create_ruleset(attr: input(Shape::Opaque, Len::Small(1)), size: SIZE, flags: HEX) -> Fd
         .eff(Effect::OpensFd);
     445 landlock_add_rule(ruleset_fd: FD, rule_type: INT,
         rule_attr: input(Shape::Opaque, Len::With(landlock_rule_len)), flags: HEX)

@@ -18,12 +18,12 @@ const IOV_BOTH: &[Field] = &[field(
 const OFFSET: Ty = inout(Shape::I64, Len::Fixed(8), Out::Always);
 /// `struct xattr_args` (include/uapi/linux/xattr.h).
 const XATTR_SET: Ty = Ty::Ptr(nest(
-    pin(Shape::Opaque, Len::Arg(5)),
+    pin(Shape::Opaque, Len::Small(5)),
     0,
     &[field(0, pin(Shape::Bytes, Len::Field(8, 4)))],
 ));
 const XATTR_GET: Ty = Ty::Ptr(nest(
-    pin(Shape::Opaque, Len::Arg(5)),
+    pin(Shape::Opaque, Len::Small(5)),
     0,
     &[field(0, pout(Shape::Bytes, Len::Field(8, 4), Out::Ret))],
 ));

@@ -51,12 +51,12 @@ rows! { MOUNTS:
     166 umount2(target: PATH, flags: flags(&f::UMOUNT)) .eff(MNT);
     155 pivot_root(new_root: PATH, put_old: PATH) .eff(MNT);
     428 open_tree(dirfd: DIRFD, path: PATH, flags: HEX) -> Fd .eff(Effect::OpensFd);
-    467 open_tree_attr(dirfd: DIRFD, path: PATH, flags: HEX, attr: input(Shape::Opaque, Len::Arg(4)),
+    467 open_tree_attr(dirfd: DIRFD, path: PATH, flags: HEX, attr: input(Shape::Opaque, Len::Small(4)),
         size: SIZE) -> Fd .eff(Effect::OpensFd);
     429 move_mount(from_dirfd: DIRFD, from_path: PATH, to_dirfd: DIRFD, to_path: PATH, flags: HEX)
         .eff(MNT);
     442 mount_setattr(dirfd: DIRFD, path: PATH, flags: flags(&f::AT),
-        attr: input(Shape::Opaque, Len::Arg(4)), size: SIZE) .eff(MNT);
+        attr: input(Shape::Opaque, Len::Small(4)), size: SIZE) .eff(MNT);
     430 fsopen(fsname: cstr(PATH_MAX), flags: HEX) -> Fd .eff(Effect::OpensFd);
     433 fspick(dirfd: DIRFD, path: PATH, flags: HEX) -> Fd .eff(Effect::OpensFd);
     432 fsmount(fs_fd: FD, flags: HEX, attr_flags: HEX) -> Fd .eff(Effect::OpensFd);

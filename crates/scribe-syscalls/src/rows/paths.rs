@@ -27,7 +27,7 @@ rows! { ROWS:
     85 creat(path: PATH, mode: MODE) -> Fd .may() .eff(Effect::OpensPath { dir: None, path: 0 });
     257 openat(dirfd: DIRFD, path: PATH, flags: flags(&f::OPEN), mode: MODE) -> Fd
         .may() .eff(Effect::OpensPath { dir: Some(0), path: 1 });
-    437 openat2(dirfd: DIRFD, path: PATH, how: input(Shape::OpenHow, Len::Arg(3)), size: SIZE) -> Fd
+    437 openat2(dirfd: DIRFD, path: PATH, how: input(Shape::OpenHow, Len::Small(3)), size: SIZE) -> Fd
         .may() .eff(Effect::OpensPath { dir: Some(0), path: 1 });
     303 name_to_handle_at(dirfd: DIRFD, path: PATH, handle: HANDLE,
         mount_id: inout(Shape::U32, Len::With(mount_id_len), Out::Always), flags: flags(&f::AT))
@@ -53,9 +53,9 @@ rows! { ROWS:
     // Returns the length of the string with its NUL, unlike the library's function.
     79 getcwd(buf: output(Shape::Str, Len::Arg(1), Out::Ret), size: SIZE) -> Size
         .eff(Effect::PathReads);
-    468 file_getattr(dirfd: DIRFD, path: PATH, attr: output(Shape::Opaque, Len::Arg(3), Out::Full),
+    468 file_getattr(dirfd: DIRFD, path: PATH, attr: output(Shape::Opaque, Len::Small(3), Out::Full),
         size: SIZE, flags: flags(&f::AT)) .eff(Effect::PathReads);
-    469 file_setattr(dirfd: DIRFD, path: PATH, attr: input(Shape::Opaque, Len::Arg(3)), size: SIZE,
+    469 file_setattr(dirfd: DIRFD, path: PATH, attr: input(Shape::Opaque, Len::Small(3)), size: SIZE,
         flags: flags(&f::AT)) .eff(Effect::PathWrites);
 
     76 truncate(path: PATH, length: OFF) .eff(Effect::PathWrites);

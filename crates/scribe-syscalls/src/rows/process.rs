@@ -54,6 +54,11 @@ fn sched_attr_len(ctx: &Ctx) -> u64 {
     }
 }
 
+/// A mask of processors: the kernel reads no more than it has room for, at most 8192 bits.
+fn cpus_len(ctx: &Ctx) -> u64 {
+    u64::from(ctx.call.args[1] as u32).min(1024)
+}
+
 /// The fields of `siginfo_t` that `waitid` writes one by one, even if it fails (kernel/exit.c).
 const WAITID_INFO: Ty = output(
     Shape::Siginfo,
@@ -68,7 +73,7 @@ rows! { ROWS:
         -> Pid .special(Special::Clone) .eff(Effect::Tasks);
     57 fork() -> Pid .special(Special::Fork) .eff(Effect::Tasks);
     58 vfork() -> Pid .may() .special(Special::Vfork) .eff(Effect::Tasks);
-    435 clone3(cl_args: Ty::Ptr(nest(pin(Shape::CloneArgs, Len::Arg(1)), 0, CLONE_ARGS)), size: SIZE)
+    435 clone3(cl_args: Ty::Ptr(nest(pin(Shape::CloneArgs, Len::Small(1)), 0, CLONE_ARGS)), size: SIZE)
         -> Pid .special(Special::Clone3) .eff(Effect::Tasks);
     59 execve(path: PATH, argv: STRS, envp: STRS) .special(Special::Execve) .eff(Effect::Tasks);
     322 execveat(dirfd: DIRFD, path: PATH, argv: STRS, envp: STRS, flags: flags(&f::AT))
@@ -112,7 +117,7 @@ rows! { ROWS:
     146 sched_get_priority_max(policy: oneof(&f::SCHED));
     147 sched_get_priority_min(policy: oneof(&f::SCHED));
     148 sched_rr_get_interval(pid: PID, tp: TIMESPEC_OUT) .eff(Effect::Pid);
-    203 sched_setaffinity(pid: PID, len: UINT, mask: input(Shape::U64s, Len::Arg32(1)))
+    203 sched_setaffinity(pid: PID, len: UINT, mask: input(Shape::U64s, Len::With(cpus_len)))
         .eff(Effect::Pid);
     // Returns the bytes written.
     204 sched_getaffinity(pid: PID, len: UINT, mask: output(Shape::U64s, Len::Arg32(1), Out::Ret))
@@ -120,7 +125,7 @@ rows! { ROWS:
     // On E2BIG the size is written back.
     314 sched_setattr(pid: PID, attr: inout(Shape::Opaque, Len::With(sched_attr_len), Out::OnErr(7)),
         flags: HEX) .eff(Effect::Pid);
-    315 sched_getattr(pid: PID, attr: inout(Shape::Opaque, Len::Arg32(2), Out::Full), size: UINT,
+    315 sched_getattr(pid: PID, attr: inout(Shape::Opaque, Len::Small(2), Out::Full), size: UINT,
         flags: HEX) .eff(Effect::Pid);
     140 getpriority(which: oneof(&f::PRIO), who: PID) .eff(Effect::Pid);
     141 setpriority(which: oneof(&f::PRIO), who: PID, prio: INT) .eff(Effect::Pid);

@@ -93,25 +93,25 @@ rows! { ROWS:
     101 ptrace[rq(0x4209, "PTRACE_PEEKSIGINFO")](request: LONG, pid: PID, args: raw_in(16),
         data: output(Shape::Opaque, Len::With(peek_len), Out::RetTimes(128))) .special(P) .eff(E);
     101 ptrace[rq(0x420a, "PTRACE_GETSIGMASK")](request: LONG, pid: PID, size: SIZE,
-        data: output(Shape::Sigset, Len::Arg(2), Out::Full)) .special(P) .eff(E);
+        data: output(Shape::Sigset, Len::Small(2), Out::Full)) .special(P) .eff(E);
     101 ptrace[rq(0x420b, "PTRACE_SETSIGMASK")](request: LONG, pid: PID, size: SIZE,
-        data: input(Shape::Sigset, Len::Arg(2))) .special(P) .eff(E);
+        data: input(Shape::Sigset, Len::Small(2))) .special(P) .eff(E);
     // The capacity is not in the call: at most 4096 instructions (BPF_MAXINSNS).
     101 ptrace[rq(0x420c, "PTRACE_SECCOMP_GET_FILTER")](request: LONG, pid: PID, index: ULONG,
         data: Ty::Ptr(in_place(pout(Shape::Opaque, Len::Fixed(32_768), Out::RetTimes(8)))))
         .special(P) .eff(E);
     101 ptrace[rq(0x420d, "PTRACE_SECCOMP_GET_METADATA")](request: LONG, pid: PID, size: SIZE,
-        data: inout(Shape::Opaque, Len::Arg(2), Out::Ret)) .special(P) .eff(E);
+        data: inout(Shape::Opaque, Len::Small(2), Out::Ret)) .special(P) .eff(E);
     101 ptrace[rq(0x420e, "PTRACE_GET_SYSCALL_INFO")](request: LONG, pid: PID, size: SIZE,
-        data: output(Shape::Opaque, Len::Arg(2), Out::Ret)) .special(P) .eff(E);
+        data: output(Shape::Opaque, Len::Small(2), Out::Ret)) .special(P) .eff(E);
     101 ptrace[rq(0x420f, "PTRACE_GET_RSEQ_CONFIGURATION")](request: LONG, pid: PID, size: SIZE,
-        data: output(Shape::Opaque, Len::Arg(2), Out::Ret)) .special(P) .eff(E);
+        data: output(Shape::Opaque, Len::Small(2), Out::Ret)) .special(P) .eff(E);
     101 ptrace[rq(0x4210, "PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG")](request: LONG, pid: PID,
-        size: SIZE, data: input(Shape::Opaque, Len::Arg(2))) .special(P) .eff(E);
+        size: SIZE, data: input(Shape::Opaque, Len::Small(2))) .special(P) .eff(E);
     101 ptrace[rq(0x4211, "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG")](request: LONG, pid: PID,
-        size: SIZE, data: output(Shape::Opaque, Len::Arg(2), Out::Full)) .special(P) .eff(E);
+        size: SIZE, data: output(Shape::Opaque, Len::Small(2), Out::Full)) .special(P) .eff(E);
     101 ptrace[rq(0x4212, "PTRACE_SET_SYSCALL_INFO")](request: LONG, pid: PID, size: SIZE,
-        data: input(Shape::Opaque, Len::Arg(2))) .special(P) .eff(E);
+        data: input(Shape::Opaque, Len::Small(2))) .special(P) .eff(E);
     101 ptrace(request: LONG, pid: PID, addr: HEX, data: HEX) .refuse(f::EIO) .eff(E);
 }
 

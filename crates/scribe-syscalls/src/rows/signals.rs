@@ -13,7 +13,7 @@ const SIGACTION_IN: Ty = sin(Shape::Sigaction, 32);
 const SIGACTION_OUT: Ty = sout(Shape::Sigaction, 32);
 
 const fn sigset_out(size: u8) -> Ty {
-    output(Shape::Sigset, Len::Arg(size), Out::Full)
+    output(Shape::Sigset, Len::Small(size), Out::Full)
 }
 
 rows! { ROWS:

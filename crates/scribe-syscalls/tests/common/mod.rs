@@ -14,10 +14,14 @@ pub struct Mem {
 impl Mem {
     /// Maps the pages of a range, and writes bytes at its start.
     pub fn put(&mut self, addr: u64, bytes: &[u8]) -> &mut Self {
-        for (i, &b) in bytes.iter().enumerate() {
-            let at = addr + i as u64;
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = addr + done as u64;
+            let off = (at % 4096) as usize;
+            let n = (4096 - off).min(bytes.len() - done);
             let page = self.pages.entry(at / 4096).or_insert_with(|| vec![0; 4096]);
-            page[(at % 4096) as usize] = b;
+            page[off..off + n].copy_from_slice(&bytes[done..done + n]);
+            done += n;
         }
         self
     }
@@ -31,16 +35,20 @@ impl Mem {
 
 impl Memory for Mem {
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
-        for (i, b) in buf.iter_mut().enumerate() {
-            let Some(at) = addr.checked_add(i as u64) else {
-                return i;
+        let mut done = 0;
+        while done < buf.len() {
+            let Some(at) = addr.checked_add(done as u64) else {
+                break;
             };
             let Some(page) = self.pages.get(&(at / 4096)) else {
-                return i;
+                break;
             };
-            *b = page[(at % 4096) as usize];
+            let off = (at % 4096) as usize;
+            let n = (4096 - off).min(buf.len() - done);
+            buf[done..done + n].copy_from_slice(&page[off..off + n]);
+            done += n;
         }
-        buf.len()
+        done
     }
 }
 
