@@ -33,6 +33,14 @@ static void routine(int i) {
     }
 }
 
+static void prepare(int i) {
+    static char stacks[2][65536];
+    getcontext(&co[i]);
+    co[i].uc_stack = {stacks[i], 0, sizeof stacks[i]};
+    co[i].uc_link = &main_context;
+    makecontext(&co[i], (void (*)())routine, 1, i);
+}
+
 int main() {
     std::string what;
     for (int i = 0; i < 20; i++) try { deep(50); } catch (std::exception &e) { what = e.what(); }
@@ -42,13 +50,8 @@ int main() {
     volatile int *bad = (int *)16;
     try { *bad = 1; } catch (int x) { got = x; }
     CHECK(got == 42);
-    static char stacks[2][65536];
-    for (volatile int i = 0; i < 2; i = i + 1) {
-        getcontext(&co[i]);
-        co[i].uc_stack = {stacks[i], 0, sizeof stacks[i]};
-        co[i].uc_link = &main_context;
-        makecontext(&co[i], (void (*)())routine, 1, int(i));
-    }
+    prepare(0);
+    prepare(1);
     swapcontext(&main_context, &co[0]);
     CHECK(trace == "ababab");
     printf("%s %s\n", what.c_str(), trace.c_str());
