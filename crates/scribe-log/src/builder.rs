@@ -31,8 +31,7 @@ impl<'v> RecordBuilder<'v> {
 impl Drop for RecordBuilder<'_> {
     #[inline]
     fn drop(&mut self) {
-        let bad = self.w.is_bad();
-        record::finish(self.w.buf, self.start, bad);
+        record::finish(self.w.buf, self.start);
     }
 }
 
@@ -102,7 +101,7 @@ pub fn put_data(buf: &mut Vec<u8>, addr: u64, bytes: &[u8]) {
         record::begin(buf, kind::DATA, 0, 0);
         buf.extend_from_slice(&addr.to_le_bytes());
         buf.extend_from_slice(piece);
-        record::finish(buf, start, false);
+        record::finish(buf, start);
         addr = addr.wrapping_add(piece.len() as u64);
     }
 }
@@ -115,7 +114,7 @@ pub fn put_instr(buf: &mut Vec<u8>, which: u16, values: &[u64]) {
     for v in values {
         buf.extend_from_slice(&v.to_le_bytes());
     }
-    record::finish(buf, start, false);
+    record::finish(buf, start);
 }
 
 /// Appends a [`crate::Record::Switch`].
@@ -124,5 +123,5 @@ pub fn put_switch(buf: &mut Vec<u8>, task: u32, flags: u8) {
     let start = buf.len();
     record::begin(buf, kind::SWITCH, flags, 0);
     buf.extend_from_slice(&task.to_le_bytes());
-    record::finish(buf, start, false);
+    record::finish(buf, start);
 }

@@ -438,13 +438,14 @@ impl LogReader {
                 self.inner.source.is_stream() && !t.ended,
             )
         };
-        if fault.is_some() || more {
+        if more {
             return fault;
         }
         match self.end() {
+            // Whatever is wrong behind the end record concerns nobody.
             Ok(Some(_)) => None,
-            Ok(None) => Some(LogError::NoEnd { offset }),
-            Err(e) => Some(e),
+            Ok(None) => Some(fault.unwrap_or(LogError::NoEnd { offset })),
+            Err(e) => Some(fault.unwrap_or(e)),
         }
     }
 

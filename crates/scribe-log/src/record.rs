@@ -392,7 +392,7 @@ impl<'a> Record<'a> {
             }
             Record::Unknown(u) => out.extend_from_slice(&u.body),
         }
-        finish(out, start, false);
+        finish(out, start);
     }
 
     /// The same record, owning its bytes.
@@ -477,12 +477,12 @@ pub(crate) fn begin(out: &mut Vec<u8>, kind: u8, flags: u8, arg: u16) {
     out.extend_from_slice(&[kind, flags, a, b, 0, 0, 0, 0]);
 }
 
-/// Fills in the length of the record that begins at `start`. A bad or overlong one gets a length
-/// that no reader accepts, so that the writer notices.
+/// Fills in the length of the record that begins at `start`. One that is too long gets a
+/// length that no reader accepts, so that the writer notices.
 #[inline]
-pub(crate) fn finish(out: &mut Vec<u8>, start: usize, bad: bool) {
+pub(crate) fn finish(out: &mut Vec<u8>, start: usize) {
     let total = out.len().saturating_sub(start);
-    let len = if bad || total > MAX_RECORD {
+    let len = if total > MAX_RECORD {
         out.truncate(start + HEAD);
         u32::MAX
     } else {

@@ -1,34 +1,24 @@
 //! Appending sections to a buffer.
 
+use crate::record::MAX_RECORD;
 use crate::section::{CpuidEntry, ExecMap, MAX_SECTION, MapInfo, REGS, Section, Spawn, tag};
 
 /// Appends sections to a buffer.
 pub struct SectionWriter<'v> {
     pub(crate) buf: &'v mut Vec<u8>,
-    bad: bool,
 }
 
 impl<'v> SectionWriter<'v> {
     /// Appends to `buf`.
     pub fn new(buf: &'v mut Vec<u8>) -> SectionWriter<'v> {
-        SectionWriter { buf, bad: false }
-    }
-
-    /// Whether a section was left out because it was longer than [`MAX_SECTION`].
-    pub fn is_bad(&self) -> bool {
-        self.bad
+        SectionWriter { buf }
     }
 
     #[inline]
     fn put<const N: usize>(&mut self, tag: u8, fixed: [u8; N], rest: &[u8]) -> &mut Self {
         let len = N + rest.len();
-        if len > MAX_SECTION {
-            self.bad = true;
-            return self;
-        }
         self.buf.reserve(4 + len);
-        self.buf
-            .extend_from_slice(&(u32::from(tag) | (len as u32) << 8).to_le_bytes());
+        self.buf.extend_from_slice(&head(tag, len));
         self.buf.extend_from_slice(&fixed);
         self.buf.extend_from_slice(rest);
         self
@@ -48,13 +38,7 @@ impl<'v> SectionWriter<'v> {
             self.buf.push(0);
         }
         let len = self.buf.len() - start - 4;
-        if len > MAX_SECTION {
-            self.bad = true;
-            self.buf.truncate(start);
-        } else {
-            let head = u32::from(tag) | (len as u32) << 8;
-            self.buf[start..start + 4].copy_from_slice(&head.to_le_bytes());
-        }
+        self.buf[start..start + 4].copy_from_slice(&head(tag, len));
         self
     }
 
@@ -252,6 +236,15 @@ impl<'v> SectionWriter<'v> {
         }
     }
 }
+
+/// A section that is too long for its length field makes its record too long as well, and that
+/// the writer notices.
+#[inline]
+fn head(tag: u8, len: usize) -> [u8; 4] {
+    (u32::from(tag) | (len.min(MAX_SECTION) as u32) << 8).to_le_bytes()
+}
+
+const _: () = assert!(MAX_SECTION > MAX_RECORD);
 
 #[inline]
 fn cat<const N: usize, const B: usize>(v: &[u64; N]) -> [u8; B] {

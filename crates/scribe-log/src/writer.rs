@@ -115,7 +115,7 @@ impl Shared {
         if self.pending.load(Relaxed) == 0 {
             return;
         }
-        while st.queue.len() >= QUEUE || st.queued > QUEUE_BYTES {
+        while (st.queue.len() >= QUEUE || st.queued > QUEUE_BYTES) && self.error.get().is_none() {
             st = self.room.wait(st).unwrap_or_else(PoisonError::into_inner);
         }
         let segments = self.take(&mut st);
@@ -240,7 +240,10 @@ impl LogWriter {
         self.shared.work.notify_one();
         thread.join().unwrap_or_else(|_| {
             let e = io::Error::other("the thread that writes the log panicked");
-            Err(LogError::io("write the log")(e))
+            Err(self
+                .error()
+                .cloned()
+                .unwrap_or_else(|| LogError::io("write the log")(e)))
         })
     }
 }
@@ -260,6 +263,7 @@ struct Sink {
     stats: Stats,
     index: Vec<u8>,
     seq: u32,
+    zstd: zstd::bulk::Compressor<'static>,
     raw: Vec<u8>,
     packed: Vec<u8>,
 }
@@ -277,20 +281,24 @@ impl Sink {
             compressed_bytes: FILE_HEADER as u64,
             ..Stats::default()
         };
-        let (raw, packed) = (Vec::new(), Vec::new());
+        let zstd =
+            zstd::bulk::Compressor::new(options.level).map_err(LogError::io("compress the log"))?;
+        let (raw, packed, index) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Sink {
             out,
             shared,
             options,
             stats,
-            index: Vec::new(),
+            index,
             seq: 0,
+            zstd,
             raw,
             packed,
         })
     }
 
     fn run(mut self) -> Result<Stats> {
+        let _guard = Guard(self.shared.clone());
         while let Some(segments) = self.next() {
             if self.shared.error.get().is_none() {
                 if let Err(e) = self.write(&segments) {
@@ -374,8 +382,7 @@ impl Sink {
                 what: "chunk too long",
             });
         }
-        self.packed = zstd::bulk::compress(&self.raw, self.level())
-            .map_err(LogError::io("compress the log"))?;
+        self.compress().map_err(LogError::io("compress the log"))?;
         let (codec, payload) = if self.packed.len() < self.raw.len() {
             (CODEC_ZSTD, &self.packed)
         } else {
@@ -402,12 +409,22 @@ impl Sink {
         Ok(())
     }
 
-    fn level(&self) -> i32 {
-        match self.raw.len() {
-            0..=0xffff => 19,
-            0x1_0000..=0x3_ffff => 9,
+    fn compress(&mut self) -> io::Result<()> {
+        // Short recordings are to be small; long ones are not to wait for the compression.
+        let level = match self.raw.len() {
+            0..=0x7fff => 19,
+            0x8000..=0x1_ffff => 15,
+            0x2_0000..=0x3_ffff => 9,
             _ => self.options.level,
-        }
+        };
+        let behind = self.shared.lock().queue.len() > QUEUE / 2;
+        self.zstd
+            .set_compression_level(if behind { level.min(1) } else { level })?;
+        self.packed.clear();
+        self.packed
+            .reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
+        self.zstd.compress_to_buffer(&self.raw, &mut self.packed)?;
+        Ok(())
     }
 
     fn put(&mut self, b: &[u8]) -> Result<()> {
@@ -417,6 +434,21 @@ impl Sink {
             .map_err(LogError::io("write the log"))?;
         self.stats.compressed_bytes += b.len() as u64;
         Ok(())
+    }
+}
+
+/// Keeps the engine from waiting for ever if the thread panics: the tasks that it traces would hang
+/// with it.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let e = io::Error::other("the thread that writes the log panicked");
+            let _ = self.0.error.set(LogError::io("write the log")(e));
+            let _st = self.0.lock();
+            self.0.room.notify_all();
+        }
     }
 }
 
