@@ -458,6 +458,10 @@ fn create(path: &Path, force: bool) -> io::Result<File> {
         return OpenOptions::new().write(true).open(path);
     }
     if force {
+        if std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) {
+            // `/dev/stdout`, for one, must not be replaced.
+            return OpenOptions::new().write(true).truncate(true).open(path);
+        }
         // A new file rather than an emptied one: somebody may be reading the old log.
         match std::fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
