@@ -11,6 +11,7 @@
 //! | `SCRIBE_RECORD_FLAGS`, `SCRIBE_REPLAY_FLAGS` | further flags, split at spaces |
 //! | `SCRIBE_TEST_USER` | run everything as this user (the harness must be root) |
 //! | `SCRIBE_TEST_KEEP` | keep the logs and outputs of failed runs and name their directory |
+//! | `SCRIBE_TEST_NATIVE` | only run natively: a check of the tests themselves |
 //! | `SCRIBE_TEST_TIMEOUT` | factor for all time limits |
 
 pub mod compare;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub user: Option<(u32, u32, String)>,
     /// Keep the directories of failed runs.
     pub keep: bool,
+    /// Do not record and replay.
+    pub native_only: bool,
     /// Factor for all time limits.
     pub patience: f64,
 }
@@ -49,8 +52,14 @@ impl Settings {
             let text = env::var(name).unwrap_or_default();
             text.split_whitespace().map(str::to_owned).collect()
         };
+        let native_only = env::var_os("SCRIBE_TEST_NATIVE").is_some();
         Settings {
-            scribe: scribe_binary(),
+            scribe: if native_only {
+                PathBuf::new()
+            } else {
+                scribe_binary()
+            },
+            native_only,
             record_flags: flags("SCRIBE_RECORD_FLAGS"),
             replay_flags: flags("SCRIBE_REPLAY_FLAGS"),
             user: env::var("SCRIBE_TEST_USER")
@@ -174,6 +183,11 @@ pub fn check_program(source: &str) {
 /// One round with the case; a failure panics with everything needed to understand it.
 pub fn check_case(case: &round::Case, settings: &Settings) {
     let mut scratch = scratch::Scratch::new(&case.name, settings);
+    if settings.native_only {
+        let native = round::Round::new(case, settings, scratch.path()).native();
+        native.unwrap_or_else(|failure| panic!("{failure}"));
+        return;
+    }
     match round::run(case, settings, scratch.path(), true) {
         Ok(report) => println!("{report}"),
         Err(failure) => {

@@ -39,6 +39,7 @@ fn settings(dir: &Path) -> Settings {
         replay_flags: vec![],
         user: None,
         keep: false,
+        native_only: false,
         patience: 1.0,
     }
 }
