@@ -8,7 +8,13 @@ fn main() {
     let mut args = std::env::args_os().skip(1);
     let what = args.next().expect("record or replay");
     let log = args.next().expect("a log");
-    if what == "replay" {
+    if what == "dump" {
+        let log = scribe_log::LogReader::open(&log).unwrap();
+        let mut all = log.in_order();
+        while let Some(entry) = all.next().unwrap() {
+            println!("{:.500}", format!("{entry:?}"));
+        }
+    } else if what == "replay" {
         let options = ReplayOptions {
             verify: true,
             backlog: 20,

@@ -52,7 +52,7 @@ pub enum Kind {
     /// shmat.
     Shmat,
     /// A new task: it is written with the event.
-    Spawn { child: u32, in_record: bool },
+    Spawn(Option<scribe_log::Spawn>),
     /// execve that may fail.
     Exec,
 }
@@ -328,7 +328,13 @@ impl Recorder {
             let addr = pending.plan.bufs[range.buf].addr + range.off;
             (addr, pending.placed[range.buf] + range.off, range.len)
         });
-        let ranges: Vec<_> = ranges.collect();
+        let mut ranges: Vec<_> = ranges.collect();
+        if self.reads_directly(id, pending) {
+            // The kernel clears the rest of a sector or page at the end of the file.
+            let out = pending.plan.bufs.iter().zip(&pending.placed);
+            let out = out.filter(|(buf, _)| buf.dir == Dir::Out);
+            ranges = out.map(|(buf, placed)| (buf.addr, *placed, buf.cap)).collect();
+        }
         for (addr, placed, len) in &ranges {
             if addr != placed {
                 let mut failed = Ok(());
@@ -341,7 +347,6 @@ impl Recorder {
                 failed?;
             }
         }
-        let mut ranges = ranges;
         if let Some(edit) = self.fd_filter(id, pending) {
             pending.ret = self.filter_output(id, pending, &ranges, edit)?;
             if let [range] = &mut ranges[..] {
@@ -365,7 +370,7 @@ impl Recorder {
         let space = self.task(id).space.clone();
         let lane = self.task(id).lane;
         let spawn = match pending.kind {
-            Kind::Spawn { child, in_record: true } => self.spawn_of(child),
+            Kind::Spawn(spawn) => spawn,
             _ => None,
         };
         let map = self.map_of(id, pending, ret)?;

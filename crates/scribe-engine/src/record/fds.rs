@@ -12,6 +12,8 @@ use scribe_syscalls::Effect;
 pub struct FdInfo {
     /// Not a regular file, directory or block device.
     pub may_block: bool,
+    /// O_DIRECT: reads may write more of the buffer than they say.
+    pub direct: bool,
     /// [`STDOUT`], [`STDERR`], or neither.
     pub shown: u8,
     /// A file of /proc whose text shows what Scribe does.
@@ -80,7 +82,9 @@ impl Recorder {
             _ => None,
         };
         let shown = self.shown_on(tid, fd, rdev);
-        Some(FdInfo { may_block, shown, edit, new_name: Some(name) })
+        let flags = memory::status_flags(tid, fd);
+        let direct = !may_block && flags & libc::O_DIRECT != 0;
+        Some(FdInfo { may_block, direct, shown, edit, new_name: Some(name) })
     }
 
     /// Which of the recording's outputs a descriptor leads to.
@@ -132,6 +136,17 @@ impl Recorder {
             }
         }
         names
+    }
+
+    /// Whether the call read by O_DIRECT.
+    pub(super) fn reads_directly(&self, id: u32, pending: &PendingCall) -> bool {
+        match pending.row.effect {
+            Effect::Reads(arg) | Effect::ReadsAt(arg) if pending.ret > 0 => {
+                let fd = pending.call.args[arg as usize] as i32;
+                self.fd_info(id, fd).is_some_and(|info| info.direct)
+            }
+            _ => false,
+        }
     }
 
     /// Whether what the call read is to be edited.
@@ -188,7 +203,7 @@ impl Recorder {
                 }
             }
             Effect::ClosesFd(arg) => files.borrow_mut().forget(args[arg as usize] as i32),
-            Effect::SetsFile(_) | Effect::SetsFdFlags(_) => {}
+            Effect::SetsFile(arg) => files.borrow_mut().forget(args[arg as usize] as i32),
             Effect::OpensFds2 { .. }
             | Effect::OpensFdAt { .. }
             | Effect::ClosesRange

@@ -161,9 +161,22 @@ impl Recorder {
         let link = format!("/proc/{tid}/fd/{fd}");
         let path = std::fs::read_link(&link).unwrap_or_default().to_string_lossy().into_owned();
         let file = std::fs::File::open(&link);
+        let writable = status_flags(tid, fd) & libc::O_ACCMODE != libc::O_RDONLY;
         let meta = file.as_ref().ok().and_then(|file| file.metadata().ok());
         let system = path.starts_with("/usr/") || path.starts_with("/lib");
         let regular = meta.as_ref().is_some_and(|meta| meta.is_file());
+        if !shared && writable && regular {
+            // Whoever has it open for writing may change it while it is mapped; pages of a private
+            // mapping that were not written to follow.
+            let meta = meta.expect("a regular file has metadata");
+            let lane = self.task(id).lane;
+            self.shared_files.entry((meta.dev(), meta.ino())).or_insert(lane);
+            let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
+            self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
+            let file = self.shared_key(meta.dev(), meta.ino());
+            let flags = flags | MAP_BACKED;
+            return Ok(Some(MapInfo { file, offset, len: meta.size(), prot, flags }));
+        }
         if shared && regular && !(system && prot & libc::PROT_WRITE as u32 == 0) {
             let meta = meta.expect("a regular file has metadata");
             self.share(id, (meta.dev(), meta.ino()));
@@ -319,6 +332,13 @@ impl Recorder {
         }
         Ok(())
     }
+}
+
+/// Status flags (`O_*`) of a descriptor of the task.
+pub(super) fn status_flags(tid: Tid, fd: i32) -> i32 {
+    let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0)
 }
 
 /// Writes all of `piece`.

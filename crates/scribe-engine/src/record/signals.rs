@@ -57,6 +57,7 @@ impl Recorder {
             // shares its memory. So that a program which computes can be interrupted.
             Action::Default(DefaultAction::Term | DefaultAction::Core) if alone && !blocked => {
                 task.app = self.machine.stopped(tid)?.regs()?;
+                self.record_death(id, signal);
                 return self.die(id, signal);
             }
             Action::Default(DefaultAction::Stop) if alone && !blocked => {
@@ -308,7 +309,7 @@ impl Recorder {
         )?;
         if !entered {
             // No room for the frame: SIGSEGV that cannot be caught (kernel: force_sigsegv).
-            self.task(id).process.borrow_mut().exit_recorded = false;
+            self.record_death(id, libc::SIGSEGV);
             self.die(id, libc::SIGSEGV)?;
             return Err(scribe_tracee::Error::Gone.into());
         }

@@ -224,6 +224,7 @@ impl Recorder {
         let user = regs::to_user(&task.app);
         let restored = parse_sigreturn(task.app.rsp, &mut read, &user, &self.xstate, &task.alt);
         let Ok(restored) = restored else {
+            self.record_death(id, libc::SIGSEGV);
             return self.die(id, libc::SIGSEGV);
         };
         let image = restored.xstate.unwrap_or_else(|| xstate::fresh_image(&self.xstate));
@@ -293,8 +294,12 @@ impl Recorder {
                 let info = scribe_kernel::seccomp::trap_siginfo(call.nr, task.app.rip, data);
                 (call.nr.into(), Some(info))
             }
-            Action::KillStrict => return self.die(id, libc::SIGKILL).map(|()| Some(Ok(()))),
+            Action::KillStrict => {
+                self.record_death(id, libc::SIGKILL);
+                return self.die(id, libc::SIGKILL).map(|()| Some(Ok(())));
+            }
             Action::KillThread | Action::KillProcess => {
+                self.record_death(id, libc::SIGSYS);
                 return self.die(id, libc::SIGSYS).map(|()| Some(Ok(())));
             }
         };

@@ -24,7 +24,7 @@ impl Recorder {
         call: Call,
         flags: u64,
     ) -> Result<()> {
-        let mut pending = self.prepare(id, row, call, Kind::Spawn { child: 0, in_record: true });
+        let mut pending = self.prepare(id, row, call, Kind::Spawn(None));
         let nr = i64::from(call.nr);
         if nr == libc::SYS_clone {
             pending.agent_args[0] = flags & !OURS;
@@ -58,9 +58,11 @@ impl Recorder {
             }
         }
         let child = self.adopt(id, child_tid)?;
+        // Kept now: the child may be gone by the time the event is written.
+        let spawn = self.spawn_of(child);
         let flags = self.task(id).clone_flags;
         if let Some(pending) = &mut self.task_mut(id).call {
-            pending.kind = Kind::Spawn { child, in_record: true };
+            pending.kind = Kind::Spawn(spawn);
         }
         if flags & libc::CLONE_VFORK as u64 != 0 {
             // The parent waits for the child: its event is written now, it goes on later.
@@ -276,7 +278,7 @@ impl Recorder {
     }
 
     /// Writes the end of a process that was killed from outside.
-    fn record_death(&mut self, id: u32, status: i32) {
+    pub(super) fn record_death(&mut self, id: u32, status: i32) {
         let task = self.task(id);
         let known = task.process.replace(Process { exit_recorded: true }).exit_recorded;
         if !known {

@@ -36,7 +36,9 @@ impl Replayer {
                 space.mem.write(*addr, bytes)?;
             }
         }
-        for (addr, bytes) in event.sections.outs() {
+        // What clone writes it writes to the parent, when the child has its copy already.
+        let spawns = spawn_section(event).is_some();
+        for (addr, bytes) in event.sections.outs().filter(|_| !spawns) {
             space.mem.write(addr, bytes)?;
         }
         if event.flags & flags::RESTART != 0 {
@@ -181,6 +183,16 @@ impl Replayer {
                 let stack = AltStack::from_bytes(&bytes);
                 let _ = task.alt.sigaltstack(Some(stack), task.app.rsp, None);
             }
+            // How far the stack may grow is decided here, too.
+            Special::Setrlimit if args[0] == libc::RLIMIT_STACK as u64 => {
+                self.limit_stack(id, args[1])?;
+            }
+            Special::Prlimit64 if args[1] == libc::RLIMIT_STACK as u64 && args[2] != 0 => {
+                let task = self.task(id);
+                if args[0] == 0 || args[0] == task.pid as u64 {
+                    self.limit_stack(id, args[2])?;
+                }
+            }
             Special::ArchPrctlSetFs => self.task_mut(id).app.fs_base = args[1],
             Special::ArchPrctlSetGs => self.task_mut(id).app.gs_base = args[1],
             Special::ArchPrctlSetCpuid => self.task_mut(id).instructions.1 = args[1] != 0,
@@ -188,6 +200,19 @@ impl Replayer {
             _ => {}
         }
         Ok(false)
+    }
+
+    fn limit_stack(&mut self, id: u32, at: u64) -> Result<()> {
+        let task = self.task(id);
+        let soft = task.space.mem.read_u64(at)?;
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: valid pointers to one rlimit each.
+        unsafe {
+            libc::prlimit(task.tid, libc::RLIMIT_STACK, std::ptr::null(), &mut limit);
+            limit.rlim_cur = soft.min(limit.rlim_max);
+            libc::prlimit(task.tid, libc::RLIMIT_STACK, &limit, std::ptr::null_mut());
+        }
+        Ok(())
     }
 
     fn sigreturn(&mut self, id: u32) -> Result<()> {
@@ -305,6 +330,9 @@ impl Replayer {
             self.add_lane(spawn.lane, spawn.task);
         }
         self.ready.push_back(spawn.lane);
+        for (addr, bytes) in event.sections.outs() {
+            self.task(id).space.mem.write(addr, bytes)?;
+        }
         self.answer(id, event.ret);
         Ok(())
     }

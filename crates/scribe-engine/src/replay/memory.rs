@@ -123,7 +123,9 @@ impl Replayer {
             let room = map.len.saturating_sub(offset).min(bytes.len() as u64) as usize;
             file.write_all_at(&bytes[..room], offset).map_err(failed)?;
         }
-        let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+        let kind = map.flags as i32 & libc::MAP_TYPE;
+        let kind = if kind == libc::MAP_PRIVATE { kind } else { libc::MAP_SHARED };
+        let flags = (kind | libc::MAP_FIXED) as u64;
         let args = [at, len, map.prot.into(), flags, map.offset];
         self.map_file(id, file.as_raw_fd(), libc::O_RDWR, args)
     }
