@@ -92,6 +92,9 @@ pub struct Ptr {
     pub sigmask: bool,
     /// The address itself has a meaning to the kernel (a futex word, an `iocb`): never to be redirected.
     pub in_place: bool,
+    /// An output with gaps: the kernel leaves some bytes (padding between entries) as they are, so that
+    /// the buffer must hold its old content, but does not read it. `dir` is `InOut`.
+    pub gaps: bool,
 }
 
 /// A pointer within a structure.
@@ -259,7 +262,6 @@ pub enum Shape {
     Rusage,
     Termios,
     Winsize,
-    Dirent,
     Dirent64,
     Utsname,
     Sysinfo,

@@ -55,6 +55,7 @@ pub(crate) const PTR: Ptr = Ptr {
     mmsg: false,
     sigmask: false,
     in_place: false,
+    gaps: false,
 };
 
 /// An input.
@@ -167,6 +168,13 @@ pub(crate) const STRS: Ty = Ty::Ptr(nest(
 /// The same pointer, never to be redirected.
 pub(crate) const fn in_place(mut ptr: Ptr) -> Ptr {
     ptr.in_place = true;
+    ptr
+}
+
+/// An output in which the kernel leaves gaps.
+pub(crate) const fn gaps(mut ptr: Ptr) -> Ptr {
+    ptr.dir = Dir::InOut;
+    ptr.gaps = true;
     ptr
 }
 

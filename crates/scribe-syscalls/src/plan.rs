@@ -46,6 +46,9 @@ pub struct Buf {
     pub sigmask: bool,
     /// The address itself has a meaning to the kernel (a futex word): it must not be redirected.
     pub in_place: bool,
+    /// The kernel reads it: its content is an input of the call. Always so for `In`, never for `Out`;
+    /// `InOut` without it is an output in which the kernel leaves gaps.
+    pub input: bool,
     /// What it holds, for printing.
     pub shape: Shape,
     rule: Rule,
@@ -161,6 +164,7 @@ impl Planner<'_> {
             slot,
             sigmask: ptr.sigmask,
             in_place: ptr.in_place,
+            input: ptr.dir != Dir::Out && !ptr.gaps,
             shape: ptr.shape,
             rule: Rule {
                 out: ptr.out,

@@ -307,8 +307,8 @@ impl<'a> Printer<'a> {
         let buf = &self.plan.bufs[index];
         let (addr, shape) = (buf.addr, buf.shape);
         let len = match buf.dir {
-            Dir::In | Dir::InOut => buf.cap,
-            Dir::Out => self.written[index],
+            Dir::In | Dir::InOut if buf.input => buf.cap,
+            _ => self.written[index],
         };
         if len == 0 {
             let empty = matches!(shape, Shape::Bytes) && self.ret.is_some_and(|r| r == 0);

@@ -59,7 +59,7 @@ impl Printer<'_> {
             Msghdr => return self.msghdr(addr, index, 0),
             Mmsghdr => return self.mmsghdr(addr, len, index),
             FdSet => return self.fd_set(addr, len),
-            Dirent | Dirent64 => return self.dirents(addr, len),
+            Dirent64 => return self.dirents(addr, len),
             Sockaddr => return self.sockaddr(addr, len),
             Sockopt => return self.sockopt(addr, len),
             _ => {}
@@ -262,7 +262,7 @@ impl Printer<'_> {
         };
         let (mut at, mut count) = (0, 0);
         while at + 19 <= raw.0.len() {
-            // Both layouts have d_ino, d_off, d_reclen.
+            // d_ino, d_off, d_reclen: the same in `linux_dirent`.
             let reclen = raw.u16(at + 16) as usize;
             if reclen == 0 {
                 break;

@@ -1,19 +1,15 @@
 //! Reading, writing and managing open files.
 
-use crate::arg::{Dir, Field, Len, Out, Ptr, Shape, Ty};
+use crate::arg::{Field, Len, Out, Shape, Ty};
 use crate::call::Special;
 use crate::dsl::*;
 use crate::effect::Effect;
 use crate::flags as f;
 
 /// Buffers of `vmsplice`: the direction depends on which end of the pipe the descriptor is.
-const IOV_BOTH: &[Field] = &[field(
-    0,
-    Ptr {
-        dir: Dir::InOut,
-        ..pout(Shape::Bytes, Len::Field(8, 8), Out::Share)
-    },
-)];
+const IOV_BOTH: &[Field] = &[field(0, pinout(Shape::Bytes, Len::Field(8, 8), Out::Share))];
+/// Directory entries: the padding behind names is not written (fs/readdir.c).
+const DIRENTS: Ty = Ty::Ptr(gaps(pout(Shape::Dirent64, Len::Arg32(2), Out::Ret)));
 /// An offset that is read and moved (`sendfile`): the kernel writes it back even after some errors.
 const OFFSET: Ty = inout(Shape::I64, Len::Fixed(8), Out::Always);
 /// `struct xattr_args` (include/uapi/linux/xattr.h).
@@ -92,9 +88,9 @@ rows! { ROWS:
     451 cachestat(fd: UINT, range: raw_in(16), cstat: raw_out(40), flags: HEX)
         .eff(Effect::GetsFile(0));
 
-    78 getdents(fd: FD, dirp: output(Shape::Dirent, Len::Arg32(2), Out::Ret), count: UINT) -> Size
+    78 getdents(fd: FD, dirp: DIRENTS, count: UINT) -> Size
         .eff(Effect::Reads(0));
-    217 getdents64(fd: FD, dirp: output(Shape::Dirent64, Len::Arg32(2), Out::Ret), count: UINT)
+    217 getdents64(fd: FD, dirp: DIRENTS, count: UINT)
         -> Size .eff(Effect::Reads(0));
     5 fstat(fd: FD, statbuf: sout(Shape::Stat, 144)) .eff(Effect::GetsFile(0));
     138 fstatfs(fd: FD, buf: sout(Shape::Statfs, 120)) .eff(Effect::GetsFile(0));

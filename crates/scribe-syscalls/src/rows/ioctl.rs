@@ -200,7 +200,7 @@ ioctls! { FILES:
     FS_IOC_FIEMAP: inout(Shape::Opaque, Len::With(fiemap_len), Out::Always),
     FS_IOC_FSGETXATTR: raw_out(28),
     FS_IOC_FSSETXATTR: raw_in(28); .eff(Effect::InodeWrites(0)),
-    FS_IOC_GETFSLABEL: sout(Shape::Str, 256),
+    FS_IOC_GETFSLABEL: Ty::Ptr(gaps(pout(Shape::Str, Len::Fixed(256), Out::Full))),
     FS_IOC_SETFSLABEL: cstr(256),
     FS_IOC_GETFSUUID = 0x8011_1500: raw_out(17),
     FS_IOC_GETFSSYSFSPATH = 0x8081_1501: raw_out(129),

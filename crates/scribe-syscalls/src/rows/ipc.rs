@@ -67,7 +67,7 @@ rows! { ROWS:
     // The number of semaphores is not in the call. `outputs` names all that could have been written;
     // the engine may ask for `sem_nsems` instead.
     66 semctl[sem(13, "GETALL")](semid: INT, semnum: INT, cmd: INT,
-        arg: Ty::Ptr(in_place(pinout(Shape::U16s, Len::Readable(64_000), Out::Full))))
+        arg: Ty::Ptr(in_place(gaps(pout(Shape::U16s, Len::Readable(64_000), Out::Full)))))
         .special(Special::SemctlGetall) .eff(IPC);
     66 semctl[sem(14, "GETNCNT")](semid: INT, semnum: INT, cmd: INT, arg: UNUSED) .eff(IPC);
     66 semctl[sem(15, "GETZCNT")](semid: INT, semnum: INT, cmd: INT, arg: UNUSED) .eff(IPC);

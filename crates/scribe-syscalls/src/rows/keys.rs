@@ -50,9 +50,7 @@ rows! { ROWS:
     250 keyctl[kc(9, "KEYCTL_UNLINK")](cmd: INT, id: KEY, keyring: KEY) .eff(EFF);
     250 keyctl[kc(10, "KEYCTL_SEARCH")](cmd: INT, keyring: KEY, kind: TYPE, description: DESC, dest: KEY)
         .eff(EFF);
-    // Some types of key write what fits.
-    250 keyctl[kc(11, "KEYCTL_READ")](cmd: INT, id: KEY, buf: inout(Shape::Bytes, Len::Arg(3), Out::Ret),
-        len: SIZE) .eff(EFF);
+    250 keyctl[kc(11, "KEYCTL_READ")](cmd: INT, id: KEY, buf: FITS, len: SIZE) .eff(EFF);
     250 keyctl[kc(12, "KEYCTL_INSTANTIATE")](cmd: INT, id: KEY, payload: bytes_in(3), plen: SIZE,
         keyring: KEY) .eff(EFF);
     250 keyctl[kc(13, "KEYCTL_NEGATE")](cmd: INT, id: KEY, timeout: UINT, keyring: KEY) .eff(EFF);

@@ -69,7 +69,7 @@ rows! { ROWS:
     // `pages` holds addresses of the other process; an error may come after some states were written.
     279 move_pages(pid: PID, count: ULONG, pages: input(Shape::U64s, Len::Elems(1, 8)),
         nodes: input(Shape::I32s, Len::Elems(1, 4)),
-        status: inout(Shape::I32s, Len::Elems(1, 4), Out::Always), flags: HEX) .eff(Effect::OtherMm);
+        status: Ty::Ptr(gaps(pout(Shape::I32s, Len::Elems(1, 4), Out::Always))), flags: HEX) .eff(Effect::OtherMm);
     310 process_vm_readv(pid: PID, local_iov: iovec(2, IOV_OUT), liovcnt: ULONG,
         remote_iov: iovec(4, &[]), riovcnt: ULONG, flags: HEX) -> Size .eff(Effect::OtherMm);
     311 process_vm_writev(pid: PID, local_iov: iovec(2, IOV_IN), liovcnt: ULONG,

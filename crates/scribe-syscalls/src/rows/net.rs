@@ -23,9 +23,10 @@ const RECV: &[Field] = &[
         16,
         nest(pin(Shape::Iovec, Len::FieldElems(24, 8, 16)), 16, IOV_OUT),
     ),
+    // The padding behind each control message is not written (net/core/scm.c, put_cmsg).
     field(
         32,
-        pout(Shape::Opaque, Len::Field(40, 8), Out::Field(40, 8)),
+        gaps(pout(Shape::Opaque, Len::Field(40, 8), Out::Field(40, 8))),
     ),
 ];
 /// What is written of a `msghdr`: length of name, length of control data, flags.

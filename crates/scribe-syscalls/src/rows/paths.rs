@@ -30,7 +30,7 @@ rows! { ROWS:
     437 openat2(dirfd: DIRFD, path: PATH, how: input(Shape::OpenHow, Len::Small(3)), size: SIZE) -> Fd
         .may() .eff(Effect::OpensPath { dir: Some(0), path: 1 });
     303 name_to_handle_at(dirfd: DIRFD, path: PATH, handle: HANDLE,
-        mount_id: inout(Shape::U32, Len::With(mount_id_len), Out::Always), flags: flags(&f::AT))
+        mount_id: Ty::Ptr(gaps(pout(Shape::U32, Len::With(mount_id_len), Out::Always))), flags: flags(&f::AT))
         .eff(Effect::PathReads);
     304 open_by_handle_at(mount_fd: DIRFD, handle: input(Shape::Opaque, Len::With(handle_len)),
         flags: flags(&f::OPEN)) -> Fd .may() .eff(Effect::OpensFd);

@@ -85,7 +85,7 @@ rows! { ROWS:
         .may() .eff(Effect::Pid);
     // A result of 0 does not tell whether a child was found, and with it the usage written.
     247 waitid(idtype: oneof(&f::P_ID), id: PID, infop: WAITID_INFO, options: flags(&f::WAIT),
-        rusage: sinout(Shape::Rusage, 144)) .may() .eff(Effect::Pid);
+        rusage: Ty::Ptr(gaps(pout(Shape::Rusage, Len::Fixed(144), Out::Full)))) .may() .eff(Effect::Pid);
     272 unshare(flags: flags(&f::UNSHARE)) .special(Special::Unshare) .eff(Effect::Mounts);
     308 setns(fd: FD, nstype: flags(&f::UNSHARE)) .special(Special::Setns) .eff(Effect::Mounts);
     434 pidfd_open(pid: PID, flags: flags(&f::PIDFD)) -> Fd .eff(Effect::OpensFd);
@@ -125,7 +125,7 @@ rows! { ROWS:
     // On E2BIG the size is written back.
     314 sched_setattr(pid: PID, attr: inout(Shape::Opaque, Len::With(sched_attr_len), Out::OnErr(7)),
         flags: HEX) .eff(Effect::Pid);
-    315 sched_getattr(pid: PID, attr: inout(Shape::Opaque, Len::Small(2), Out::Full), size: UINT,
+    315 sched_getattr(pid: PID, attr: Ty::Ptr(gaps(pout(Shape::Opaque, Len::Small(2), Out::Full))), size: UINT,
         flags: HEX) .eff(Effect::Pid);
     140 getpriority(which: oneof(&f::PRIO), who: PID) .eff(Effect::Pid);
     141 setpriority(which: oneof(&f::PRIO), who: PID, prio: INT) .eff(Effect::Pid);

@@ -55,7 +55,7 @@ rows! { ROWS:
     153 vhangup() .eff(SYS);
     139 sysfs[sub32(0, 1, "1")](option: INT, fsname: PATH) .eff(SYS);
     139 sysfs[sub32(0, 2, "2")](option: INT, fs_index: UINT,
-        buf: Ty::Ptr(in_place(pinout(Shape::Str, Len::Readable(256), Out::Full)))) .eff(SYS);
+        buf: Ty::Ptr(in_place(gaps(pout(Shape::Str, Len::Readable(256), Out::Full))))) .eff(SYS);
     139 sysfs[sub32(0, 3, "3")](option: INT) .eff(SYS);
     139 sysfs(option: INT) .refuse(f::EINVAL) .eff(SYS);
     136 ustat(dev: DEV, ubuf: raw_out(32)) .eff(SYS);
