@@ -65,7 +65,7 @@ impl Settings {
             user: env::var("SCRIBE_TEST_USER")
                 .ok()
                 .filter(|u| !u.is_empty())
-                .map(|u| look_up(&u)),
+                .map(|u| user(&u).unwrap_or_else(|| panic!("SCRIBE_TEST_USER: no user {u}"))),
             keep: env::var_os("SCRIBE_TEST_KEEP").is_some(),
             patience: env::var("SCRIBE_TEST_TIMEOUT")
                 .ok()
@@ -75,15 +75,15 @@ impl Settings {
     }
 }
 
-fn look_up(user: &str) -> (u32, u32, String) {
-    let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
-    let ids = passwd.lines().find_map(|line| {
+/// User id, group id and name of a user.
+pub fn user(name: &str) -> Option<(u32, u32, String)> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let (uid, gid) = passwd.lines().find_map(|line| {
         let mut f = line.split(':');
-        (f.next() == Some(user)).then_some(())?;
+        (f.next() == Some(name)).then_some(())?;
         Some((f.nth(1)?.parse().ok()?, f.next()?.parse().ok()?))
-    });
-    let (uid, gid) = ids.unwrap_or_else(|| panic!("SCRIBE_TEST_USER: no user {user}"));
-    (uid, gid, user.to_owned())
+    })?;
+    Some((uid, gid, name.to_owned()))
 }
 
 /// The top directory of the repository.
@@ -202,6 +202,7 @@ pub fn check_case(case: &round::Case, settings: &Settings) {
 /// Whether all of these commands are installed; says which is not.
 pub fn installed(commands: &[&str]) -> bool {
     commands.iter().all(|c| {
+        // An absolute path stands for itself.
         let found = env::split_paths(&env::var_os("PATH").unwrap_or_default())
             .chain(["/usr/sbin".into(), "/sbin".into()])
             .any(|dir| dir.join(c).is_file());

@@ -204,23 +204,29 @@ impl<'a> Round<'a> {
         argv
     }
 
-    /// Runs the program without Scribe.
-    pub fn native(&self) -> Result<Outcome, Failure> {
-        let spec = self.prepared(self.spec("native", self.case.argv.clone()));
-        let out = spec.run(self.settings);
+    /// Starts the program without Scribe.
+    pub fn start_native(&self) -> Running {
+        self.prepared(self.spec("native", self.case.argv.clone()))
+            .start(self.settings)
+    }
+
+    /// Judges the finished native run.
+    pub fn ran_natively(&self, out: Outcome) -> Result<Outcome, Failure> {
+        let fail = |message| Err(self.failure(Stage::Native, message, &out));
         if let Some(expect) = self.case.expect
             && out.end != expect
         {
-            return Err(self.failure(
-                Stage::Native,
-                format!("{} instead of {expect}", out.end),
-                &out,
-            ));
+            return fail(format!("{} instead of {expect}", out.end));
         }
         if !out.left.is_empty() {
-            return Err(self.failure(Stage::Native, format!("left {:?}", out.left), &out));
+            return fail(format!("left {:?}", out.left));
         }
         Ok(out)
+    }
+
+    /// Runs the program without Scribe.
+    pub fn native(&self) -> Result<Outcome, Failure> {
+        self.ran_natively(self.start_native().wait())
     }
 
     /// Starts the recording.
