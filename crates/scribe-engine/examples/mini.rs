@@ -74,7 +74,10 @@ fn main() {
         };
         let outcome = recorder.run();
         let stats = recorder.finish().unwrap();
-        eprintln!("[record: {} events, {} stops, {:?}]", stats.0.events, stats.0.stops, stats.1);
+        eprintln!(
+            "[record: {} events, {} stops, {:?}]",
+            stats.0.events, stats.0.stops, stats.1
+        );
         match outcome {
             Ok(outcome) => std::process::exit(outcome.shell_status()),
             Err(error) => {

@@ -19,7 +19,10 @@ impl Trapped {
     /// Decodes the instruction at the start of `code`; with its length in bytes.
     pub fn decode(code: &[u8]) -> Option<(Trapped, u64)> {
         // Legacy and REX prefixes have no effect on these three, but may be there.
-        let skip = code.iter().take_while(|b| matches!(b, 0x66 | 0xf2 | 0xf3 | 0x40..=0x4f)).count();
+        let skip = code
+            .iter()
+            .take_while(|b| matches!(b, 0x66 | 0xf2 | 0xf3 | 0x40..=0x4f))
+            .count();
         let length = |n: usize| (skip + n) as u64;
         match &code[skip..] {
             [0x0f, 0x31, ..] => Some((Trapped::Rdtsc, length(2))),
@@ -83,7 +86,10 @@ impl Cpuid {
     /// answers as the highest basic one does (Intel SDM, CPUID).
     pub fn answer(&self, leaf: u32, sub: u32) -> [u32; 4] {
         let find = |leaf: u32, sub: u32| {
-            let hit = self.leaves.iter().find(|entry| entry[0] == leaf && entry[1] == sub);
+            let hit = self
+                .leaves
+                .iter()
+                .find(|entry| entry[0] == leaf && entry[1] == sub);
             hit.map(|entry| [entry[2], entry[3], entry[4], entry[5]])
         };
         let sub = if max_subleaf(leaf) == 0 { 0 } else { sub };
@@ -116,7 +122,9 @@ impl Cpuid {
             let missing = self.answer(leaf, sub)[register] & !host.answer(leaf, sub)[register];
             if missing != 0 {
                 let name = ["eax", "ebx", "ecx", "edx"][register];
-                return Some(format!("CPUID leaf {leaf:#x} subleaf {sub} {name} bits {missing:#x}"));
+                return Some(format!(
+                    "CPUID leaf {leaf:#x} subleaf {sub} {name} bits {missing:#x}"
+                ));
             }
         }
         None
@@ -165,9 +173,18 @@ mod tests {
 
     #[test]
     fn instructions_decode() {
-        assert_eq!(Trapped::decode(&[0x0f, 0x31, 0x90]), Some((Trapped::Rdtsc, 2)));
-        assert_eq!(Trapped::decode(&[0x48, 0x0f, 0xa2]), Some((Trapped::Cpuid, 3)));
-        assert_eq!(Trapped::decode(&[0x0f, 0x01, 0xf9]), Some((Trapped::Rdtscp, 3)));
+        assert_eq!(
+            Trapped::decode(&[0x0f, 0x31, 0x90]),
+            Some((Trapped::Rdtsc, 2))
+        );
+        assert_eq!(
+            Trapped::decode(&[0x48, 0x0f, 0xa2]),
+            Some((Trapped::Cpuid, 3))
+        );
+        assert_eq!(
+            Trapped::decode(&[0x0f, 0x01, 0xf9]),
+            Some((Trapped::Rdtscp, 3))
+        );
         assert_eq!(Trapped::decode(&[0x0f, 0x01]), None);
         assert_eq!(Trapped::decode(&[]), None);
     }

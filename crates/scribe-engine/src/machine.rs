@@ -43,14 +43,25 @@ pub struct Machine {
 impl Machine {
     /// No tasks yet.
     pub fn new(sud: bool) -> Machine {
-        Machine { threads: HashMap::new(), pending: VecDeque::new(), sud, stops: 0 }
+        Machine {
+            threads: HashMap::new(),
+            pending: VecDeque::new(),
+            sud,
+            stops: 0,
+        }
     }
 
     /// Takes charge of a task that is traced and running.
     pub fn add(&mut self, running: Running) {
         let tid = running.tid();
         let handle = Handle::Running(running);
-        self.threads.insert(tid, Thread { handle, stray: VecDeque::new() });
+        self.threads.insert(
+            tid,
+            Thread {
+                handle,
+                stray: VecDeque::new(),
+            },
+        );
     }
 
     /// Forgets a task that has ended.
@@ -86,7 +97,9 @@ impl Machine {
 
     fn note(&mut self, event: &WaitEvent) {
         self.stops += 1;
-        let Some(mut thread) = self.threads.remove(&event.tid) else { return };
+        let Some(mut thread) = self.threads.remove(&event.tid) else {
+            return;
+        };
         thread.handle = match thread.handle {
             Handle::Running(running) => match running.stopped(event) {
                 Ok(stopped) => Handle::Stopped(stopped),
@@ -122,7 +135,10 @@ impl Machine {
     /// The task, which must be stopped; one that is not was killed under our hands.
     pub fn stopped(&self, tid: Tid) -> Result<&Stopped> {
         match self.threads.get(&tid) {
-            Some(Thread { handle: Handle::Stopped(stopped), .. }) => Ok(stopped),
+            Some(Thread {
+                handle: Handle::Stopped(stopped),
+                ..
+            }) => Ok(stopped),
             _ => Err(Error::Gone),
         }
     }
@@ -145,7 +161,11 @@ impl Machine {
     pub fn go(&mut self, tid: Tid, go: Go, signal: i32) -> Result<()> {
         let emulate = go == Go::Application && !self.sud;
         self.go_with(tid, |stopped| {
-            if emulate { stopped.cont_emulating(signal) } else { stopped.cont(signal) }
+            if emulate {
+                stopped.cont_emulating(signal)
+            } else {
+                stopped.cont(signal)
+            }
         })
     }
 
@@ -162,12 +182,21 @@ impl Machine {
             },
             stopped => stopped,
         };
-        self.threads.insert(to, Thread { handle, stray: VecDeque::new() });
+        self.threads.insert(
+            to,
+            Thread {
+                handle,
+                stray: VecDeque::new(),
+            },
+        );
     }
 
     /// Signals that came up during injected calls.
     pub fn take_strays(&mut self, tid: Tid) -> VecDeque<(i32, [u8; 128])> {
-        self.threads.get_mut(&tid).map(|thread| std::mem::take(&mut thread.stray)).unwrap_or_default()
+        self.threads
+            .get_mut(&tid)
+            .map(|thread| std::mem::take(&mut thread.stray))
+            .unwrap_or_default()
     }
 
     /// Runs `tid` from `regs` (agent code) until the `int3` behind it; returns the registers then.
@@ -233,7 +262,8 @@ impl Machine {
             let mut bytes = Vec::with_capacity(part.len() * size_of::<BatchCall>());
             for (nr, args) in part {
                 bytes.extend_from_slice(&nr.to_le_bytes());
-                args.iter().for_each(|arg| bytes.extend_from_slice(&arg.to_le_bytes()));
+                args.iter()
+                    .for_each(|arg| bytes.extend_from_slice(&arg.to_le_bytes()));
                 bytes.extend_from_slice(&[0; 8]);
             }
             mem.write(AGENT_DATA, &bytes)?;
@@ -241,9 +271,11 @@ impl Machine {
             (regs.rdi, regs.rsi) = (AGENT_DATA, part.len() as u64);
             self.run_agent(tid, &regs)?;
             mem.read(AGENT_DATA, &mut bytes)?;
-            results.extend(bytes.chunks_exact(64).map(|call| {
-                i64::from_le_bytes(call[56..64].try_into().expect("eight bytes"))
-            }));
+            results.extend(
+                bytes
+                    .chunks_exact(64)
+                    .map(|call| i64::from_le_bytes(call[56..64].try_into().expect("eight bytes"))),
+            );
             // Leave the area as it was, for whoever hashes or dumps it.
             bytes.fill(0);
             mem.write(AGENT_DATA, &bytes)?;

@@ -49,7 +49,9 @@ impl AddressSpace {
     /// Takes the lowest free scratch slot.
     pub fn take_slot(&self) -> u64 {
         let mut slots = self.slots.borrow_mut();
-        let free = (0..).find(|slot| !slots.contains(slot)).expect("slots are unbounded");
+        let free = (0..)
+            .find(|slot| !slots.contains(slot))
+            .expect("slots are unbounded");
         slots.insert(free);
         free
     }
@@ -100,9 +102,26 @@ pub fn regs_hash(regs: &Regs) -> u64 {
     // RF (bit 16) is set by the CPU on some faults and means nothing to the program.
     let flags = regs.eflags & !(1 << 16);
     let words = [
-        regs.r15, regs.r14, regs.r13, regs.r12, regs.rbp, regs.rbx, regs.r11, regs.r10, regs.r9,
-        regs.r8, regs.rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rip, flags, regs.rsp,
-        regs.fs_base, regs.gs_base,
+        regs.r15,
+        regs.r14,
+        regs.r13,
+        regs.r12,
+        regs.rbp,
+        regs.rbx,
+        regs.r11,
+        regs.r10,
+        regs.r9,
+        regs.r8,
+        regs.rax,
+        regs.rcx,
+        regs.rdx,
+        regs.rsi,
+        regs.rdi,
+        regs.rip,
+        flags,
+        regs.rsp,
+        regs.fs_base,
+        regs.gs_base,
     ];
     let mut bytes = [0u8; 20 * 8];
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -171,11 +190,19 @@ pub fn memory_hash(tid: Tid, mem: &Mem) -> u64 {
     });
     if let Some(p) = std::env::var_os("SCRIBE_PAGES") {
         use std::io::Write;
-        let mut f = std::fs::OpenOptions::new().append(true).create(true).open(p).unwrap();
+        let mut f = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(p)
+            .unwrap();
         let _ = writeln!(f, "== {sum}\n{dump}");
         let _ = std::fs::create_dir_all("/tmp/pg");
         page_hashes(tid, mem, |addr, hash| {
-            if hash != 0 { let mut b = [0u8;4096]; let _ = mem.read(addr, &mut b); let _ = std::fs::write(format!("/tmp/pg/{addr:x}.{hash:x}"), b); }
+            if hash != 0 {
+                let mut b = [0u8; 4096];
+                let _ = mem.read(addr, &mut b);
+                let _ = std::fs::write(format!("/tmp/pg/{addr:x}.{hash:x}"), b);
+            }
         });
     }
     sum

@@ -25,6 +25,8 @@ pub struct PendingCall {
     pub agent_nr: u64,
     pub agent_args: [u64; 6],
     pub hash: u32,
+    /// It may wait for something that others do.
+    pub may_block: bool,
     /// The token was given up.
     pub released: bool,
     pub ret: i64,
@@ -46,7 +48,13 @@ pub enum Kind {
     /// rt_sigreturn: these registers instead of the call's.
     Sigreturn(Box<Regs>),
     /// mmap and its kin: note what is mapped.
-    Mapped { fd: Option<i32>, offset: u64, len: u64, prot: u32, flags: u32 },
+    Mapped {
+        fd: Option<i32>,
+        offset: u64,
+        len: u64,
+        prot: u32,
+        flags: u32,
+    },
     /// brk.
     Brk,
     /// shmat.
@@ -81,7 +89,10 @@ impl Recorder {
     /// Starts the call whose registers are in `app`.
     pub(super) fn dispatch(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
-        let call = Call { nr: task.app.rax as u32, args: call_args(&task.app) };
+        let call = Call {
+            nr: task.app.rax as u32,
+            args: call_args(&task.app),
+        };
         if let Some(done) = self.seccomp_gate(id, &call)? {
             return done;
         }
@@ -89,21 +100,33 @@ impl Recorder {
         let Some(row) = scribe_syscalls::lookup(&call) else {
             if scribe_syscalls::unknown_is_enosys(call.nr) {
                 let name = scribe_syscalls::syscall_name(call.nr).unwrap_or("unknown");
-                self.warn_once(format!("system call {} ({name}) is answered with ENOSYS", call.nr));
+                self.warn_once(format!(
+                    "system call {} ({name}) is answered with ENOSYS",
+                    call.nr
+                ));
                 return self.answer_unknown(id, call, -i64::from(libc::ENOSYS));
             }
             let pid = self.task(id).tgid;
-            return Err(RecordError::UnknownCall { pid, name: describe_unknown(&call) });
+            return Err(RecordError::UnknownCall {
+                pid,
+                name: describe_unknown(&call),
+            });
         };
         *self.stats.calls.entry(call.nr).or_default() += 1;
         match row.class {
             Class::Refuse(errno) => {
-                self.warn_once(format!(
-                    "{} is not supported under Scribe and is refused with {}",
-                    row.full_name(),
-                    std::io::Error::from_raw_os_error(errno)
-                ));
+                // Every program with a recent libc asks for rseq; no need to tell.
+                if row.name != "rseq" {
+                    self.warn_once(format!(
+                        "{} is not supported under Scribe and is refused with {}",
+                        row.full_name(),
+                        std::io::Error::from_raw_os_error(errno)
+                    ));
+                }
                 self.answer(id, row, call, -i64::from(errno))
+            }
+            Class::Emulate if self.moves_to_terminal(id, row, &call) => {
+                self.answer(id, row, call, -i64::from(libc::EINVAL))
             }
             Class::Emulate => self.start_call(id, row, call, Kind::Plain),
             Class::Execute => self.execute_call(id, row, call),
@@ -112,18 +135,28 @@ impl Recorder {
     }
 
     /// Prepares a call: what it reads, its hash, what of it is kept in the log.
-    pub(super) fn prepare(&self, id: u32, row: &'static Row, call: Call, kind: Kind) -> PendingCall {
+    pub(super) fn prepare(
+        &self,
+        id: u32,
+        row: &'static Row,
+        call: Call,
+        kind: Kind,
+    ) -> PendingCall {
         let task = self.task(id);
         let space = &*task.space;
         let plan = scribe_syscalls::plan(row, &call, space);
         let hash = input_hash(row, &call, &plan, &space.mem);
         let kept = INPUT_KEPT[(self.options.level as usize).min(2)];
-        let inputs = plan.bufs.iter().filter(|buf| buf.dir != Dir::Out && kept > 0).map(|buf| {
-            let mut bytes = vec![0; buf.cap.min(kept) as usize];
-            let got = space.mem.read_some(buf.addr, &mut bytes);
-            bytes.truncate(got);
-            (buf.addr, buf.cap, bytes)
-        });
+        let inputs = plan
+            .bufs
+            .iter()
+            .filter(|buf| buf.dir != Dir::Out && kept > 0)
+            .map(|buf| {
+                let mut bytes = vec![0; buf.cap.min(kept) as usize];
+                let got = space.mem.read_some(buf.addr, &mut bytes);
+                bytes.truncate(got);
+                (buf.addr, buf.cap, bytes)
+            });
         let inputs = inputs.collect();
         let placed = plan.bufs.iter().map(|buf| buf.addr).collect();
         PendingCall {
@@ -134,6 +167,7 @@ impl Recorder {
             agent_nr: call.nr.into(),
             agent_args: call.args,
             hash,
+            may_block: false,
             released: false,
             ret: 0,
             temporary_mask: None,
@@ -163,6 +197,7 @@ impl Recorder {
         let masked = pending.plan.bufs.iter().any(|buf| buf.sigmask);
         let writes = pending.plan.bufs.iter().any(|buf| buf.dir != Dir::In);
         let release = may_block && !alone;
+        pending.may_block = may_block;
         if masked || (release && writes) {
             let total: u64 = pending.plan.bufs.iter().map(|buf| round(buf.cap)).sum();
             if total <= SCRATCH_PITCH {
@@ -295,7 +330,9 @@ impl Recorder {
         let outputs = self.collect(id, &mut pending)?;
         let ret = pending.ret;
         self.write_call(id, &pending, &outputs, ret, 0)?;
-        let temporary = pending.temporary_mask.filter(|_| ret == -i64::from(libc::EINTR));
+        let temporary = pending
+            .temporary_mask
+            .filter(|_| ret == -i64::from(libc::EINTR));
         let task = self.tasks.get_mut(&id).expect("the task exists");
         match &pending.kind {
             Kind::Sigreturn(regs) => task.app = **regs,
@@ -313,17 +350,28 @@ impl Recorder {
         match pending.kind {
             Kind::Sigreturn(_) => return Ok(Outputs { ranges: Vec::new() }),
             Kind::Answer { wrote, .. } => {
-                let ranges = wrote.iter().map(|(addr, len)| (*addr, *addr, *len)).collect();
+                let ranges = wrote
+                    .iter()
+                    .map(|(addr, len)| (*addr, *addr, *len))
+                    .collect();
                 return Ok(Outputs { ranges });
             }
             _ => {}
         }
         let space = self.task(id).space.clone();
         let mut read = |buf: usize, off: u64, out: &mut [u8]| {
-            pending.placed.get(buf).is_some_and(|at| space.mem.read(at + off, out).is_ok())
+            pending
+                .placed
+                .get(buf)
+                .is_some_and(|at| space.mem.read(at + off, out).is_ok())
         };
-        let ranges =
-            scribe_syscalls::outputs(pending.row, &pending.call, &pending.plan, pending.ret, &mut read);
+        let ranges = scribe_syscalls::outputs(
+            pending.row,
+            &pending.call,
+            &pending.plan,
+            pending.ret,
+            &mut read,
+        );
         let ranges = ranges.iter().filter(|range| range.len > 0).map(|range| {
             let addr = pending.plan.bufs[range.buf].addr + range.off;
             (addr, pending.placed[range.buf] + range.off, range.len)
@@ -333,7 +381,9 @@ impl Recorder {
             // The kernel clears the rest of a sector or page at the end of the file.
             let out = pending.plan.bufs.iter().zip(&pending.placed);
             let out = out.filter(|(buf, _)| buf.dir == Dir::Out);
-            ranges = out.map(|(buf, placed)| (buf.addr, *placed, buf.cap)).collect();
+            ranges = out
+                .map(|(buf, placed)| (buf.addr, *placed, buf.cap))
+                .collect();
         }
         for (addr, placed, len) in &ranges {
             if addr != placed {
@@ -381,11 +431,21 @@ impl Recorder {
         });
         let elapsed = (level > 1).then(|| self.started.elapsed().as_nanos() as u64);
         let regs = self.options.registers.then_some(self.task(id).app);
-        for (addr, _, len) in outputs.ranges.iter().filter(|range| range.2 > OUT_PIECE as u64) {
+        for (addr, _, len) in outputs
+            .ranges
+            .iter()
+            .filter(|range| range.2 > OUT_PIECE as u64)
+        {
             let (log, stats) = (&mut self.log, &mut self.stats);
             for_pieces(&space.mem, *addr, *len, |at, piece| {
                 stats.events += 1;
-                log.append(lane, |buf| Record::Data { addr: at, bytes: piece.into() }.encode(buf));
+                log.append(lane, |buf| {
+                    Record::Data {
+                        addr: at,
+                        bytes: piece.into(),
+                    }
+                    .encode(buf)
+                });
                 log.maybe_flush();
             });
         }
@@ -472,11 +532,17 @@ impl Recorder {
         for (addr, bytes) in writes {
             if space.mem.write(*addr, bytes).is_err() {
                 pending.ret = -i64::from(libc::EFAULT);
-                pending.kind = Kind::Answer { ret: pending.ret, wrote: None };
+                pending.kind = Kind::Answer {
+                    ret: pending.ret,
+                    wrote: None,
+                };
                 return self.write_answer(id, pending);
             }
         }
-        let ranges = writes.iter().map(|(addr, bytes)| (*addr, *addr, bytes.len() as u64)).collect();
+        let ranges = writes
+            .iter()
+            .map(|(addr, bytes)| (*addr, *addr, bytes.len() as u64))
+            .collect();
         self.write_call(id, &pending, &Outputs { ranges }, pending.ret, 0)?;
         self.task_mut(id).app.rax = pending.ret as u64;
         self.settle(id)

@@ -68,11 +68,28 @@ impl Recorder {
         let app = self.machine.stopped(tid)?.regs()?;
         let space = AddressSpace::open(tid)?;
         let before = maps::read(tid);
-        install_agent(&mut self.machine, tid, &space.mem, &app, &before, &self.agent_image)?;
+        install_agent(
+            &mut self.machine,
+            tid,
+            &space.mem,
+            &app,
+            &before,
+            &self.agent_image,
+        )?;
         // What must trap, traps; what has no meaning at replay is not there.
         let mut calls = vec![
             (libc::SYS_arch_prctl, [ARCH_SET_CPUID, 0, 0, 0, 0, 0]),
-            (libc::SYS_prctl, [libc::PR_SET_TSC as u64, libc::PR_TSC_SIGSEGV as u64, 0, 0, 0, 0]),
+            (
+                libc::SYS_prctl,
+                [
+                    libc::PR_SET_TSC as u64,
+                    libc::PR_TSC_SIGSEGV as u64,
+                    0,
+                    0,
+                    0,
+                    0,
+                ],
+            ),
             (libc::SYS_brk, [0; 6]),
         ];
         for map in before.iter().filter(|map| map.name.starts_with("[vvar")) {
@@ -116,7 +133,9 @@ impl Recorder {
         task.sighand = Rc::new(RefCell::new(sighand));
         task.files = Rc::default();
         let tid = task.tid;
-        self.machine.stopped(tid)?.set_sigmask(signals::kernel_mask(task.mask))?;
+        self.machine
+            .stopped(tid)?
+            .set_sigmask(signals::kernel_mask(task.mask))?;
         self.take_strays(id);
         // Alone in its memory: a lane of its own, unless it has one already.
         let alone = self.lanes[&old_lane].members.len() == 1;
@@ -154,7 +173,11 @@ impl Recorder {
                 name if name.starts_with("[vvar") => continue,
                 _ => map_kind::NORMAL,
             };
-            let opened = if map.ino != 0 { open_mapped(tid, &map) } else { None };
+            let opened = if map.ino != 0 {
+                open_mapped(tid, &map)
+            } else {
+                None
+            };
             let file = match &opened {
                 Some(file) => self.file_id(file, &map.name),
                 None => 0,
@@ -166,7 +189,10 @@ impl Recorder {
                     contents.push((at, space.mem.read_vec(at, len)?));
                 }
                 map_kind::VDSO => {
-                    contents.push((map.start, space.mem.read_vec(map.start, map.size() as usize)?));
+                    contents.push((
+                        map.start,
+                        space.mem.read_vec(map.start, map.size() as usize)?,
+                    ));
                 }
                 _ if map.ino != 0 && file == 0 => {
                     let mut bytes = vec![0; map.size() as usize];
@@ -206,7 +232,11 @@ impl Recorder {
                     start: map.start,
                     end: map.end,
                     prot: map.prot,
-                    flags: if map.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE } as u32,
+                    flags: if map.shared {
+                        libc::MAP_SHARED
+                    } else {
+                        libc::MAP_PRIVATE
+                    } as u32,
                     file: *file,
                     kind: *kind,
                     offset: map.offset,
@@ -238,7 +268,9 @@ fn describe_page(
     zeroes: &mut Vec<(u64, u64)>,
     contents: &mut Vec<(u64, Vec<u8>)>,
 ) {
-    let Some(first) = page.iter().zip(was).position(|(a, b)| a != b) else { return };
+    let Some(first) = page.iter().zip(was).position(|(a, b)| a != b) else {
+        return;
+    };
     let tail = page.len() - page.iter().rev().take_while(|byte| **byte == 0).count();
     if tail <= first {
         zeroes.push((addr + first as u64, (page.len() - first) as u64));
@@ -286,27 +318,58 @@ fn install_agent(
     boot.resize(64, 0);
     mem.write(entry, &boot)?;
     let mut call = |nr: i64, args: [u64; 6]| machine.inject_at(tid, app, entry, nr, args);
-    let (read, write, exec) =
-        (libc::PROT_READ as u64, libc::PROT_WRITE as u64, libc::PROT_EXEC as u64);
+    let (read, write, exec) = (
+        libc::PROT_READ as u64,
+        libc::PROT_WRITE as u64,
+        libc::PROT_EXEC as u64,
+    );
     let private = (libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE) as u64;
     let anonymous = private | libc::MAP_ANONYMOUS as u64;
-    let open = [libc::AT_FDCWD as u64, entry + 3, (libc::O_RDONLY | libc::O_CLOEXEC) as u64, 0, 0, 0];
+    let open = [
+        libc::AT_FDCWD as u64,
+        entry + 3,
+        (libc::O_RDONLY | libc::O_CLOEXEC) as u64,
+        0,
+        0,
+        0,
+    ];
     let fd = call(libc::SYS_openat, open)?;
     let code = if fd >= 0 {
-        let args = [AGENT_BASE, AGENT_CODE_LEN, read | exec, private, fd as u64, 0];
+        let args = [
+            AGENT_BASE,
+            AGENT_CODE_LEN,
+            read | exec,
+            private,
+            fd as u64,
+            0,
+        ];
         let at = call(libc::SYS_mmap, args)?;
         call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
         at
     } else {
         // No way to the image (chroot without /proc): a copy.
-        let args = [AGENT_BASE, AGENT_CODE_LEN, read | exec, anonymous, u64::MAX, 0];
+        let args = [
+            AGENT_BASE,
+            AGENT_CODE_LEN,
+            read | exec,
+            anonymous,
+            u64::MAX,
+            0,
+        ];
         let at = call(libc::SYS_mmap, args)?;
         if at == AGENT_BASE as i64 {
             mem.write(AGENT_BASE, &scribe_agent::image())?;
         }
         at
     };
-    let args = [AGENT_DATA, AGENT_DATA_LEN, read | write, anonymous, u64::MAX, 0];
+    let args = [
+        AGENT_DATA,
+        AGENT_DATA_LEN,
+        read | write,
+        anonymous,
+        u64::MAX,
+        0,
+    ];
     let data = call(libc::SYS_mmap, args)?;
     mem.write(entry, &saved)?;
     if code != AGENT_BASE as i64 || data != AGENT_DATA as i64 {

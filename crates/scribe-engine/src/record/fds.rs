@@ -76,7 +76,10 @@ impl Recorder {
             }
             Err(_) => (true, 0),
         };
-        let edit = match name.strip_prefix("/proc/").map(|rest| rest.rsplit('/').next()) {
+        let edit = match name
+            .strip_prefix("/proc/")
+            .map(|rest| rest.rsplit('/').next())
+        {
             Some(Some("maps" | "smaps" | "numa_maps")) => Some(Edit::Maps),
             Some(Some("status")) => Some(Edit::Status),
             _ => None,
@@ -84,13 +87,21 @@ impl Recorder {
         let shown = self.shown_on(tid, fd, rdev);
         let flags = memory::status_flags(tid, fd);
         let direct = !may_block && flags & libc::O_DIRECT != 0;
-        Some(FdInfo { may_block, direct, shown, edit, new_name: Some(name) })
+        Some(FdInfo {
+            may_block,
+            direct,
+            shown,
+            edit,
+            new_name: Some(name),
+        })
     }
 
     /// Which of the recording's outputs a descriptor leads to.
     fn shown_on(&self, tid: Tid, fd: i32, rdev: u64) -> u8 {
         let same = |ours: i32| {
-            let Some(known) = self.options.stdio[ours as usize - 1] else { return false };
+            let Some(known) = self.options.stdio[ours as usize - 1] else {
+                return false;
+            };
             // A terminal may have been opened anew.
             if known.terminal != 0 && known.terminal == rdev {
                 return true;
@@ -116,6 +127,23 @@ impl Recorder {
             return 0;
         }
         self.fd_info(id, fd).map_or(0, |info| info.shown)
+    }
+
+    /// Whether the call would put data on the recording's terminal that nobody sees pass: it is
+    /// answered with EINVAL, as by files that do not support it, and the program copies by hand.
+    pub(super) fn moves_to_terminal(
+        &self,
+        id: u32,
+        row: &scribe_syscalls::Row,
+        call: &scribe_syscalls::Call,
+    ) -> bool {
+        match row.effect {
+            Effect::Moves { to, .. } => {
+                let fd = call.args[to as usize] as i32;
+                self.fd_info(id, fd).is_some_and(|info| info.shown != 0)
+            }
+            _ => false,
+        }
     }
 
     /// Names of descriptors that this call uses for the first time.

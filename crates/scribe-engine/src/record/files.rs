@@ -34,7 +34,13 @@ impl Recorder {
         if !meta.is_file() {
             return 0;
         }
-        let key = (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+        let key = (
+            meta.dev(),
+            meta.ino(),
+            meta.size(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+        );
         if let Some(id) = self.files.known.get(&key) {
             return *id;
         }
@@ -52,7 +58,11 @@ impl Recorder {
             hasher.update(&buf[..got]);
             if copy {
                 let bytes = buf[..got].into();
-                let blob = Record::Blob { file: id, offset, bytes };
+                let blob = Record::Blob {
+                    file: id,
+                    offset,
+                    bytes,
+                };
                 self.log.append(META, |out| blob.encode(out));
                 self.log.maybe_flush();
             }

@@ -56,6 +56,9 @@ impl Recorder {
         let [addr, len, advice, ..] = call.args;
         let end = addr.saturating_add(len).min(1 << 47);
         let mut pending = self.prepare(id, row, call, Kind::Plain);
+        if row.effect != scribe_syscalls::Effect::Mm {
+            return self.launch(id, pending);
+        }
         if i64::from(call.nr) == libc::SYS_madvise && advice as i32 == libc::MADV_FREE {
             // Pages freed "some time" are not the same at replay; freed at once they are, and a
             // program cannot rely on more.
@@ -77,16 +80,20 @@ impl Recorder {
     ) -> Result<()> {
         let mut at = addr;
         let mut ret = 0;
-        for (hole, hole_end) in
-            [(AGENT_BASE, AGENT_END), (SCRATCH_BASE, SCRATCH_END), (end, end)]
-        {
+        for (hole, hole_end) in [
+            (AGENT_BASE, AGENT_END),
+            (SCRATCH_BASE, SCRATCH_END),
+            (end, end),
+        ] {
             let part_end = hole.min(end);
             if at < part_end {
                 let mut args = pending.agent_args;
                 (args[0], args[1]) = (at, part_end - at);
                 let task = self.task(id);
                 let (tid, app) = (task.tid, task.app);
-                let got = self.machine.inject(tid, &app, pending.call.nr.into(), args)?;
+                let got = self
+                    .machine
+                    .inject(tid, &app, pending.call.nr.into(), args)?;
                 self.take_strays(id);
                 if got < 0 {
                     ret = got;
@@ -115,12 +122,18 @@ impl Recorder {
             return self.changed_file(id, pending, ret);
         }
         match pending.kind {
-            Kind::Mapped { fd, offset, len, prot, flags } => {
-                self.map_info(id, ret as u64, fd, offset, len, prot, flags)
-            }
+            Kind::Mapped {
+                fd,
+                offset,
+                len,
+                prot,
+                flags,
+            } => self.map_info(id, ret as u64, fd, offset, len, prot, flags),
             Kind::Shmat => {
                 let tid = self.task(id).tid;
-                let Some(map) = maps::read(tid).into_iter().find(|map| map.start == ret as u64)
+                let Some(map) = maps::read(tid)
+                    .into_iter()
+                    .find(|map| map.start == ret as u64)
                 else {
                     return Ok(None);
                 };
@@ -159,7 +172,10 @@ impl Recorder {
         };
         let tid = self.task(id).tid;
         let link = format!("/proc/{tid}/fd/{fd}");
-        let path = std::fs::read_link(&link).unwrap_or_default().to_string_lossy().into_owned();
+        let path = std::fs::read_link(&link)
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let file = std::fs::File::open(&link);
         let writable = status_flags(tid, fd) & libc::O_ACCMODE != libc::O_RDONLY;
         let meta = file.as_ref().ok().and_then(|file| file.metadata().ok());
@@ -170,12 +186,20 @@ impl Recorder {
             // mapping that were not written to follow.
             let meta = meta.expect("a regular file has metadata");
             let lane = self.task(id).lane;
-            self.shared_files.entry((meta.dev(), meta.ino())).or_insert(lane);
+            self.shared_files
+                .entry((meta.dev(), meta.ino()))
+                .or_insert(lane);
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
             self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
             let file = self.shared_key(meta.dev(), meta.ino());
             let flags = flags | MAP_BACKED;
-            return Ok(Some(MapInfo { file, offset, len: meta.size(), prot, flags }));
+            return Ok(Some(MapInfo {
+                file,
+                offset,
+                len: meta.size(),
+                prot,
+                flags,
+            }));
         }
         if shared && regular && !(system && prot & libc::PROT_WRITE as u32 == 0) {
             let meta = meta.expect("a regular file has metadata");
@@ -202,7 +226,13 @@ impl Recorder {
             // A device, or a file that we may not read: its content as mapped.
             self.put_content(id, at, len);
         }
-        Ok(Some(MapInfo { file, offset, len, prot, flags }))
+        Ok(Some(MapInfo {
+            file,
+            offset,
+            len,
+            prot,
+            flags,
+        }))
     }
 
     /// A call that changed a file which is mapped: what replay needs to change its memory, too.
@@ -222,7 +252,9 @@ impl Recorder {
         let tid = self.task(id).tid;
         let fd = pending.call.args[arg as usize] as i32;
         let link = format!("/proc/{tid}/fd/{fd}");
-        let Ok(meta) = std::fs::metadata(&link) else { return Ok(None) };
+        let Ok(meta) = std::fs::metadata(&link) else {
+            return Ok(None);
+        };
         let key = (meta.dev(), meta.ino());
         if !meta.is_file() || !self.shared_files.contains_key(&key) {
             return Ok(None);
@@ -274,13 +306,33 @@ impl Recorder {
 
     /// The task, which holds the token of `from`, and all others of that lane go on in `into`.
     pub(super) fn merge_lanes(&mut self, id: u32, from: u32, into: u32) -> Result<()> {
-        self.write(from, &Record::Merge { from_lane: from, into_lane: into });
-        let Some(old) = self.lanes.remove(&from) else { return self.settle(id) };
+        self.write(
+            from,
+            &Record::Merge {
+                from_lane: from,
+                into_lane: into,
+            },
+        );
+        let Some(old) = self.lanes.remove(&from) else {
+            return self.settle(id);
+        };
         for member in &old.members {
             self.task_mut(*member).lane = into;
         }
         for lane in self.shared_files.values_mut().filter(|lane| **lane == from) {
             *lane = into;
+        }
+        // A task that was alone may be in a call with the token in its hand.
+        let holder = self.lanes[&into].token.holder();
+        if let Some(holder) = holder
+            && let Some(task) = self.tasks.get_mut(&holder)
+            && task.state == State::InCall
+            && let Some(call) = &mut task.call
+            && call.may_block
+            && !call.released
+        {
+            call.released = true;
+            self.lanes[&into].token.release(holder, Left::InCall);
         }
         let lane = self.lanes.get_mut(&into).expect("the lane exists");
         lane.members.extend(&old.members);
@@ -294,7 +346,9 @@ impl Recorder {
         let task = self.task(id);
         let (space, lane) = (task.space.clone(), task.lane);
         let log = &self.log;
-        for_pieces(&space.mem, addr, len, |at, piece| put_nonzero(log, lane, at, piece));
+        for_pieces(&space.mem, addr, len, |at, piece| {
+            put_nonzero(log, lane, at, piece)
+        });
     }
 
     /// Content of a file as `Data` records at the addresses where it is mapped.
@@ -308,7 +362,9 @@ impl Recorder {
         put: fn(&LogWriter, u32, u64, &[u8]),
     ) -> Result<()> {
         use std::os::unix::fs::FileExt;
-        let Ok(file) = std::fs::File::open(link) else { return Ok(()) };
+        let Ok(file) = std::fs::File::open(link) else {
+            return Ok(());
+        };
         let lane = self.task(id).lane;
         let mut buf = vec![0; 1 << 20];
         let mut done = 0;
@@ -338,7 +394,9 @@ impl Recorder {
 pub(super) fn status_flags(tid: Tid, fd: i32) -> i32 {
     let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0)
+    flags
+        .and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok())
+        .unwrap_or(0)
 }
 
 /// Writes all of `piece`.

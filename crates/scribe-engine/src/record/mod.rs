@@ -14,9 +14,9 @@ mod special;
 mod start;
 mod tasks;
 
-pub use start::{Checksums, LogTarget, RecordOptions, StartError};
 pub(crate) use start::agent_file;
 pub use start::sud_available;
+pub use start::{Checksums, LogTarget, RecordOptions, StartError};
 
 use crate::cpu::{self, Cpuid, Trapped};
 use crate::machine::{Go, Machine, si_code};
@@ -51,7 +51,9 @@ pub enum RecordError {
         name: String,
     },
     /// The log could not be written.
-    #[error("cannot write the log: {0}; the recorded program was ended, the log holds what was written before")]
+    #[error(
+        "cannot write the log: {0}; the recorded program was ended, the log holds what was written before"
+    )]
     Log(String),
     /// Tracing failed.
     #[error("tracing failed: {0}")]
@@ -324,7 +326,11 @@ impl Recorder {
     fn on_syscall_stop(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         if self.machine.sud || task.state != State::App {
-            let go = if task.state == State::App { Go::Application } else { Go::Agent };
+            let go = if task.state == State::App {
+                Go::Application
+            } else {
+                Go::Agent
+            };
             let tid = task.tid;
             return Ok(self.machine.go(tid, go, 0)?);
         }
@@ -367,9 +373,15 @@ impl Recorder {
         let mut regs = self.machine.stopped(task.tid)?.regs()?;
         let mut code = [0; 15];
         let got = task.space.mem.read_some(regs.rip, &mut code);
-        let Some((which, length)) = Trapped::decode(&code[..got]) else { return Ok(false) };
+        let Some((which, length)) = Trapped::decode(&code[..got]) else {
+            return Ok(false);
+        };
         let (tsc_allowed, cpuid_allowed) = task.instructions;
-        if !(if which == Trapped::Cpuid { cpuid_allowed } else { tsc_allowed }) {
+        if !(if which == Trapped::Cpuid {
+            cpuid_allowed
+        } else {
+            tsc_allowed
+        }) {
             return Ok(false);
         }
         regs.rip += length;
@@ -387,7 +399,10 @@ impl Recorder {
                     regs.rcx = 0;
                     values.push(0);
                 }
-                let record = Record::Instr { which: which as u16, values: values.into_iter().collect() };
+                let record = Record::Instr {
+                    which: which as u16,
+                    values: values.into_iter().collect(),
+                };
                 let lane = task.lane;
                 self.write(lane, &record);
             }
@@ -410,19 +425,30 @@ impl Recorder {
             self.runnable.push_back(id);
             return;
         }
-        self.lanes.get_mut(&lane).expect("a task's lane exists").waiting.push_back(id);
+        self.lanes
+            .get_mut(&lane)
+            .expect("a task's lane exists")
+            .waiting
+            .push_back(id);
         self.grant(lane);
     }
 
     fn holds_token(&self, id: u32) -> bool {
-        let lane = self.tasks.get(&id).and_then(|task| self.lanes.get(&task.lane));
+        let lane = self
+            .tasks
+            .get(&id)
+            .and_then(|task| self.lanes.get(&task.lane));
         lane.is_some_and(|lane| lane.token.holder() == Some(id))
     }
 
     /// Gives a free token to the first task that waits for it.
     fn grant(&mut self, lane_id: u32) {
-        let Some(lane) = self.lanes.get_mut(&lane_id) else { return };
-        let Some(&next) = lane.waiting.front() else { return };
+        let Some(lane) = self.lanes.get_mut(&lane_id) else {
+            return;
+        };
+        let Some(&next) = lane.waiting.front() else {
+            return;
+        };
         match lane.token.try_acquire(next) {
             Err(_) => {}
             Ok(left) => {
@@ -430,7 +456,11 @@ impl Recorder {
                 lane.since = Instant::now();
                 if let Some(left) = left {
                     self.stats.switches += 1;
-                    let flags = if left == Left::InCall { flags::PREV_IN_CALL } else { 0 };
+                    let flags = if left == Left::InCall {
+                        flags::PREV_IN_CALL
+                    } else {
+                        0
+                    };
                     self.write(lane_id, &Record::Switch { task: next, flags });
                 }
                 self.runnable.push_back(next);
@@ -440,7 +470,9 @@ impl Recorder {
 
     /// Gives the token up and hands it on.
     fn release(&mut self, id: u32, left: Left) {
-        let Some(task) = self.tasks.get(&id) else { return };
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
         let lane_id = task.lane;
         if let Some(lane) = self.lanes.get_mut(&lane_id)
             && lane.token.holder() == Some(id)
@@ -451,7 +483,9 @@ impl Recorder {
     }
 
     fn run_ready(&mut self, id: u32) -> Result<()> {
-        let Some(task) = self.tasks.get(&id) else { return Ok(()) };
+        let Some(task) = self.tasks.get(&id) else {
+            return Ok(());
+        };
         match task.state {
             State::Ready(Ready::FinishCall) => self.finish_call(id),
             State::Ready(Ready::Resume) => self.settle(id),
@@ -469,7 +503,10 @@ impl Recorder {
     /// code goes on, unless others have waited for a timeslice.
     fn resume_application(&mut self, id: u32) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
-        let lane = self.lanes.get_mut(&task.lane).expect("a task's lane exists");
+        let lane = self
+            .lanes
+            .get_mut(&task.lane)
+            .expect("a task's lane exists");
         if !lane.waiting.is_empty() && lane.since.elapsed() > TIMESLICE {
             task.state = State::Ready(Ready::Resume);
             lane.waiting.push_back(id);
@@ -520,7 +557,10 @@ impl Recorder {
                 scribe_log::begin_end(buf, status, events).finish();
             });
         }
-        let stats = self.log.finish().map_err(|error| RecordError::Log(error.to_string()))?;
+        let stats = self
+            .log
+            .finish()
+            .map_err(|error| RecordError::Log(error.to_string()))?;
         Ok((self.stats, stats))
     }
 }

@@ -18,8 +18,14 @@ enum Delivered {
 
 /// Whether a signal is the direct effect of the instruction at which the task stands.
 pub(crate) fn is_synchronous(signal: i32, info: &[u8; 128]) -> bool {
-    let fault =
-        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+    let fault = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+    ];
     fault.contains(&signal) && si_code(info) > 0
 }
 
@@ -74,7 +80,9 @@ impl Recorder {
     fn alone_in_lane(&self, id: u32) -> bool {
         let task = self.task(id);
         let members = &self.lanes[&task.lane].members;
-        members.iter().all(|other| self.tasks.get(other).is_none_or(|t| t.tgid == task.tgid))
+        members
+            .iter()
+            .all(|other| self.tasks.get(other).is_none_or(|t| t.tgid == task.tgid))
     }
 
     /// A fault of the instruction at which the task stands: a sync point.
@@ -126,7 +134,12 @@ impl Recorder {
         if blocked || task.vfork_wait {
             return Ok(self.machine.go(tid, Go::Agent, 0)?);
         }
-        if before && task.call.as_ref().is_some_and(|call| matches!(call.kind, calls::Kind::Plain)) {
+        if before
+            && task
+                .call
+                .as_ref()
+                .is_some_and(|call| matches!(call.kind, calls::Kind::Plain))
+        {
             self.want_token(id, Ready::AbortCall);
             return Ok(());
         }
@@ -196,7 +209,8 @@ impl Recorder {
         while let Some(signal) = task.stash.next(Mask(task.mask)) {
             let action = task.sighand.borrow().what_to_do(signal);
             match action {
-                Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue) => {
+                Action::Ignore
+                | Action::Default(DefaultAction::Ignore | DefaultAction::Continue) => {
                     task.stash.pop(Mask(task.mask));
                 }
                 _ => return,
@@ -275,9 +289,17 @@ impl Recorder {
     fn write_signal(&mut self, id: u32, signal: i32, info: &[u8; 128], flags: u8, action: u8) {
         self.stats.signals += 1;
         let lane = self.task(id).lane;
-        let used = info.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let used = info
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
         let info = info[..used].into();
-        let record = Record::Signal(Signal { signo: signal as u16, flags, action, info });
+        let record = Record::Signal(Signal {
+            signo: signal as u16,
+            flags,
+            action,
+            info,
+        });
         self.write(lane, &record);
     }
 
@@ -314,7 +336,9 @@ impl Recorder {
             return Err(scribe_tracee::Error::Gone.into());
         }
         let task = self.task(id);
-        self.machine.stopped(task.tid)?.set_sigmask(kernel_mask(task.mask))?;
+        self.machine
+            .stopped(task.tid)?
+            .set_sigmask(kernel_mask(task.mask))?;
         Ok(())
     }
 
@@ -328,7 +352,8 @@ impl Recorder {
         // have: set the default action, unblock, deliver.
         space.mem.write(scribe_abi::AGENT_STRINGS, &[0; 32])?;
         let args = [signal as u64, scribe_abi::AGENT_STRINGS, 0, 8, 0, 0];
-        self.machine.inject(tid, &app, libc::SYS_rt_sigaction, args)?;
+        self.machine
+            .inject(tid, &app, libc::SYS_rt_sigaction, args)?;
         let stopped = self.machine.stopped(tid)?;
         stopped.set_sigmask(stopped.sigmask()? & !(1 << (signal - 1)))?;
         stopped.set_regs(&app)?;
@@ -364,7 +389,11 @@ impl Recorder {
             }
             return Ok(());
         }
-        let go = if state == State::App { Go::Application } else { Go::Agent };
+        let go = if state == State::App {
+            Go::Application
+        } else {
+            Go::Agent
+        };
         Ok(self.machine.go(tid, go, 0)?)
     }
 }
@@ -417,7 +446,9 @@ pub(crate) fn enter_handler(
         saved_mask: Mask(*entry.mask),
         fault: *entry.fault,
     };
-    let Ok(built) = frame::build(&input, entry.alt) else { return Ok(false) };
+    let Ok(built) = frame::build(&input, entry.alt) else {
+        return Ok(false);
+    };
     for (addr, bytes) in &built.writes {
         if mem.write(*addr, bytes).is_err() {
             *entry.alt = before;
@@ -438,5 +469,7 @@ pub(crate) const AT_ENTRY: u8 = scribe_log::flags::AT_ENTRY;
 pub(crate) const SYNC: u8 = scribe_log::flags::SYNC;
 
 fn pop(stash: &mut SignalQueue, mask: u64) -> Option<(i32, [u8; 128])> {
-    stash.pop(Mask(mask)).map(|pending| (pending.signo as i32, pending.info))
+    stash
+        .pop(Mask(mask))
+        .map(|pending| (pending.signo as i32, pending.info))
 }

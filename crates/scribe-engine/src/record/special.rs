@@ -78,8 +78,11 @@ impl Recorder {
             }
             Special::ArchPrctlGetFs | Special::ArchPrctlGetGs => {
                 let app = &self.task(id).app;
-                let base =
-                    if special == Special::ArchPrctlGetFs { app.fs_base } else { app.gs_base };
+                let base = if special == Special::ArchPrctlGetFs {
+                    app.fs_base
+                } else {
+                    app.gs_base
+                };
                 self.answer_with(id, row, call, 0, &[(args[1], &base.to_le_bytes())])
             }
             Special::ArchPrctlGetCpuid => {
@@ -91,7 +94,11 @@ impl Recorder {
                 self.answer(id, row, call, 0)
             }
             Special::PrctlGetTsc => {
-                let value = if self.task(id).instructions.0 { 1i32 } else { 2 };
+                let value = if self.task(id).instructions.0 {
+                    1i32
+                } else {
+                    2
+                };
                 self.answer_with(id, row, call, 0, &[(args[1], &value.to_le_bytes())])
             }
             Special::PrctlSetTsc => match args[1] {
@@ -110,11 +117,22 @@ impl Recorder {
                 );
                 self.answer(id, row, call, EPERM)
             }
+            Special::ProcessVmWritev => {
+                self.warn_once(
+                    "process_vm_writev is not supported and is refused with EPERM".into(),
+                );
+                self.answer(id, row, call, EPERM)
+            }
             Special::RestartSyscall => self.answer(id, row, call, -i64::from(libc::EINTR)),
             Special::FutexPi => self.start_call(id, row, call, Kind::Plain),
-            Special::IoSetup | Special::IoDestroy | Special::IoSubmit | Special::IoGetevents | Special::IoCancel => {
+            Special::IoSetup
+            | Special::IoDestroy
+            | Special::IoSubmit
+            | Special::IoGetevents
+            | Special::IoCancel => {
                 self.warn_once(
-                    "asynchronous I/O (io_setup) is not supported and is refused with ENOSYS".into(),
+                    "asynchronous I/O (io_setup) is not supported and is refused with ENOSYS"
+                        .into(),
                 );
                 self.answer(id, row, call, ENOSYS)
             }
@@ -156,7 +174,12 @@ impl Recorder {
         };
         // The kernel must know what is ignored (children, exec) and nothing of handlers.
         if action.is_some() && !Mask::FORCED.has(signal as u32) {
-            let stored = task.sighand.borrow().get(signal as u32).copied().unwrap_or_default();
+            let stored = task
+                .sighand
+                .borrow()
+                .get(signal as u32)
+                .copied()
+                .unwrap_or_default();
             let at = scribe_abi::AGENT_STRINGS;
             let (tid, app, space) = (task.tid, task.app, task.space.clone());
             let mut image = stored.to_bytes();
@@ -164,7 +187,8 @@ impl Recorder {
             image[24..32].copy_from_slice(&mask.to_le_bytes());
             space.mem.write(at, &image)?;
             let args = [signal as u64, at, 0, 8, 0, 0];
-            self.machine.inject(tid, &app, libc::SYS_rt_sigaction, args)?;
+            self.machine
+                .inject(tid, &app, libc::SYS_rt_sigaction, args)?;
             space.mem.write(at, &[0; 32])?;
             self.take_strays(id);
         }
@@ -213,7 +237,10 @@ impl Recorder {
         let task = self.task_mut(id);
         task.mask = mask;
         let tid = task.tid;
-        Ok(self.machine.stopped(tid)?.set_sigmask(signals::kernel_mask(mask))?)
+        Ok(self
+            .machine
+            .stopped(tid)?
+            .set_sigmask(signals::kernel_mask(mask))?)
     }
 
     fn sigreturn(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
@@ -227,7 +254,9 @@ impl Recorder {
             self.record_death(id, libc::SIGSEGV);
             return self.die(id, libc::SIGSEGV);
         };
-        let image = restored.xstate.unwrap_or_else(|| xstate::fresh_image(&self.xstate));
+        let image = restored
+            .xstate
+            .unwrap_or_else(|| xstate::fresh_image(&self.xstate));
         stopped.set_xstate(&image)?;
         let mut pending = self.prepare(id, row, call, Kind::Plain);
         pending.kind = Kind::Sigreturn(Box::new(regs::from_user(&restored.regs)));
@@ -331,14 +360,22 @@ impl Recorder {
         } else {
             (args[0] == 0, args[0] == 1)
         };
-        let (flags, program) = if prctl { (0, args[2]) } else { (args[1], args[2]) };
+        let (flags, program) = if prctl {
+            (0, args[2])
+        } else {
+            (args[1], args[2])
+        };
         if !prctl && args[0] == 2 {
             let mut word = [0; 4];
             if self.task(id).space.mem.read(program, &mut word).is_err() {
                 return self.answer(id, row, call, EFAULT);
             }
             let known = action_available(u32::from_le_bytes(word));
-            let ret = if known { 0 } else { -i64::from(libc::EOPNOTSUPP) };
+            let ret = if known {
+                0
+            } else {
+                -i64::from(libc::EOPNOTSUPP)
+            };
             return self.answer(id, row, call, ret);
         }
         const TSYNC: u64 = 1;
@@ -355,7 +392,11 @@ impl Recorder {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.task(id).tid));
         let status = status.unwrap_or_default();
         let field = |name: &str| {
-            status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or("")
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+                .unwrap_or("")
         };
         let admin = u64::from_str_radix(field("CapEff:"), 16).unwrap_or(0) >> 21 & 1 != 0;
         if field("NoNewPrivs:") != "1" && !admin {
@@ -375,7 +416,11 @@ impl Recorder {
         let done = Program::from_bytes(&bytes).and_then(|program| {
             let tgid = self.task(id).tgid;
             let all = flags & TSYNC != 0;
-            for task in self.tasks.values_mut().filter(|t| t.id == id || (all && t.tgid == tgid)) {
+            for task in self
+                .tasks
+                .values_mut()
+                .filter(|t| t.id == id || (all && t.tgid == tgid))
+            {
                 task.seccomp.add_filter(program.clone())?;
             }
             Ok(())

@@ -115,11 +115,19 @@ impl StartError {
 }
 
 fn setup(what: &str) -> impl FnOnce(std::io::Error) -> StartError + '_ {
-    move |error| StartError::Setup { what: what.to_owned(), error }
+    move |error| StartError::Setup {
+        what: what.to_owned(),
+        error,
+    }
 }
 
 fn cstring(text: &std::ffi::OsStr) -> CString {
-    let bytes: Vec<u8> = text.as_bytes().iter().copied().filter(|byte| *byte != 0).collect();
+    let bytes: Vec<u8> = text
+        .as_bytes()
+        .iter()
+        .copied()
+        .filter(|byte| *byte != 0)
+        .collect();
     CString::new(bytes).expect("NUL bytes were removed")
 }
 
@@ -148,9 +156,16 @@ pub fn sud_available() -> bool {
     let mut name = unsafe { std::mem::zeroed::<libc::utsname>() };
     // SAFETY: the buffer is valid.
     unsafe { libc::uname(&mut name) };
-    let release: Vec<u8> = name.release.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
+    let release: Vec<u8> = name
+        .release
+        .iter()
+        .map(|c| *c as u8)
+        .take_while(|c| *c != 0)
+        .collect();
     let release = String::from_utf8_lossy(&release).into_owned();
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse::<u32>());
+    let mut parts = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|p| p.parse::<u32>());
     match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 4),
         _ => false,
@@ -166,9 +181,14 @@ impl Recorder {
         let write = WriteOptions::default();
         let failed = |error: scribe_log::LogError| RecordError::Log(error.to_string());
         let log = match &target {
-            LogTarget::File(path, force) => {
-                LogWriter::create(path, &WriteOptions { force: *force, ..write }).map_err(failed)?
-            }
+            LogTarget::File(path, force) => LogWriter::create(
+                path,
+                &WriteOptions {
+                    force: *force,
+                    ..write
+                },
+            )
+            .map_err(failed)?,
             LogTarget::Stdout => {
                 LogWriter::to_writer(Box::new(std::io::stdout()), &write).map_err(failed)?
             }
@@ -204,7 +224,10 @@ impl Recorder {
             outcome: None,
             runnable: VecDeque::new(),
             early: Vec::new(),
-            stats: RecordStats { tasks: 1, ..Default::default() },
+            stats: RecordStats {
+                tasks: 1,
+                ..Default::default()
+            },
             started: Instant::now(),
             warned: BTreeSet::new(),
             agent_image,
@@ -219,13 +242,29 @@ impl Recorder {
     }
 
     fn write_start(&mut self, pid: Tid, task: u32) {
-        let argv: Vec<Vec<u8>> =
-            self.options.argv.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+        let argv: Vec<Vec<u8>> = self
+            .options
+            .argv
+            .iter()
+            .map(|arg| arg.as_bytes().to_vec())
+            .collect();
         let cwd = std::env::current_dir().unwrap_or_default();
-        let leaves: Vec<CpuidEntry> = self.cpuid.leaves().iter().map(|leaf| {
-            let [leaf, subleaf, eax, ebx, ecx, edx] = *leaf;
-            CpuidEntry { leaf, subleaf, eax, ebx, ecx, edx }
-        }).collect();
+        let leaves: Vec<CpuidEntry> = self
+            .cpuid
+            .leaves()
+            .iter()
+            .map(|leaf| {
+                let [leaf, subleaf, eax, ebx, ecx, edx] = *leaf;
+                CpuidEntry {
+                    leaf,
+                    subleaf,
+                    eax,
+                    ebx,
+                    ecx,
+                    edx,
+                }
+            })
+            .collect();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let level = self.options.level;
         let stdio: Vec<(i32, u32)> = (0..3).map(|fd| (fd, stdio_kind_of(fd))).collect();
@@ -254,7 +293,9 @@ impl Recorder {
             id,
             tid: pid,
             tgid: pid,
-            process: Rc::new(RefCell::new(Process { exit_recorded: false })),
+            process: Rc::new(RefCell::new(Process {
+                exit_recorded: false,
+            })),
             sighand: Rc::new(RefCell::new(ignored_signals(pid))),
             files: Rc::default(),
             space: Rc::new(AddressSpace::open(pid)?),
@@ -306,7 +347,11 @@ fn stdio(fd: i32) -> Option<Stdio> {
         if libc::fstat(fd, &mut stat) != 0 {
             return None;
         }
-        let terminal = if libc::isatty(fd) == 1 { stat.st_rdev } else { 0 };
+        let terminal = if libc::isatty(fd) == 1 {
+            stat.st_rdev
+        } else {
+            0
+        };
         Some(Stdio { terminal })
     }
 }
@@ -333,10 +378,15 @@ fn ignored_signals(pid: Tid) -> Dispositions {
     let mut sighand = Dispositions::default();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let mask = line
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
     for signal in 1..=64u32 {
         if mask >> (signal - 1) & 1 != 0 {
-            let ignore = scribe_kernel::signal::Disposition { handler: 1, ..Default::default() };
+            let ignore = scribe_kernel::signal::Disposition {
+                handler: 1,
+                ..Default::default()
+            };
             let _ = sighand.sigaction(signal, Some(ignore));
         }
     }
@@ -365,7 +415,8 @@ impl Child {
         let errno = i32::from_le_bytes(report[4..].try_into().expect("four bytes"));
         let error = std::io::Error::from_raw_os_error(errno);
         let path = |path: &Option<PathBuf>| {
-            path.as_ref().map_or(String::new(), |path| path.display().to_string())
+            path.as_ref()
+                .map_or(String::new(), |path| path.display().to_string())
         };
         let what = match step {
             1 => "creating a network namespace".to_owned(),
@@ -401,9 +452,16 @@ fn spawn(options: &RecordOptions) -> std::result::Result<Child, StartError> {
             cstring(&pair)
         })
         .collect();
-    let argv_ptrs: Vec<_> =
-        argv.iter().map(|arg| arg.as_ptr()).chain([std::ptr::null()]).collect();
-    let env_ptrs: Vec<_> = env.iter().map(|var| var.as_ptr()).chain([std::ptr::null()]).collect();
+    let argv_ptrs: Vec<_> = argv
+        .iter()
+        .map(|arg| arg.as_ptr())
+        .chain([std::ptr::null()])
+        .collect();
+    let env_ptrs: Vec<_> = env
+        .iter()
+        .map(|var| var.as_ptr())
+        .chain([std::ptr::null()])
+        .collect();
     let root = options.root.as_ref().map(|path| cstring(path.as_os_str()));
     let cwd = options.cwd.as_ref().map(|path| cstring(path.as_os_str()));
     let [wait_read, wait_write] = pipe()?;
@@ -447,7 +505,11 @@ fn spawn(options: &RecordOptions) -> std::result::Result<Child, StartError> {
             libc::execvpe(argv_ptrs[0], argv_ptrs.as_ptr(), env_ptrs.as_ptr());
             fail(4);
         }
-        Ok(Child { pid, go: Some(wait_write), report: report_read })
+        Ok(Child {
+            pid,
+            go: Some(wait_write),
+            report: report_read,
+        })
     }
 }
 

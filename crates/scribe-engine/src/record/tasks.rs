@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::record::calls::Kind;
-use crate::state::memory_hash;
 use crate::replay::ASYNC;
+use crate::state::memory_hash;
 use scribe_log::Spawn;
 use scribe_log::flags::GROUP;
 use scribe_syscalls::{Call, Row};
@@ -110,11 +110,17 @@ impl Recorder {
         let task = Task {
             id,
             tid,
-            tgid: if has(libc::CLONE_THREAD) { from.tgid } else { tid },
+            tgid: if has(libc::CLONE_THREAD) {
+                from.tgid
+            } else {
+                tid
+            },
             process: if has(libc::CLONE_THREAD) {
                 from.process.clone()
             } else {
-                Rc::new(RefCell::new(Process { exit_recorded: false }))
+                Rc::new(RefCell::new(Process {
+                    exit_recorded: false,
+                }))
             },
             sighand: if has(libc::CLONE_SIGHAND) {
                 from.sighand.clone()
@@ -146,7 +152,11 @@ impl Recorder {
             vfork_wait: false,
             after_stop: Ready::Resume,
             clone_flags: 0,
-            clear_tid: if has(libc::CLONE_CHILD_CLEARTID) { from.child_tid_address() } else { 0 },
+            clear_tid: if has(libc::CLONE_CHILD_CLEARTID) {
+                from.child_tid_address()
+            } else {
+                0
+            },
             robust_list: 0,
             seccomp: from.seccomp.clone(),
             fault: from.fault,
@@ -160,7 +170,11 @@ impl Recorder {
         self.by_tid.insert(tid, id);
         self.tasks.insert(id, Box::new(task));
         if share {
-            self.lanes.get_mut(&lane).expect("the parent's lane exists").members.insert(id);
+            self.lanes
+                .get_mut(&lane)
+                .expect("the parent's lane exists")
+                .members
+                .insert(id);
         } else {
             self.next_lane += 1;
             self.lanes.insert(lane, Lane::new(id));
@@ -171,14 +185,25 @@ impl Recorder {
     /// The part of a clone event that says what was made.
     pub(super) fn spawn_of(&self, child: u32) -> Option<Spawn> {
         let task = self.tasks.get(&child)?;
-        Some(Spawn { task: child, tid: task.tid, pid: task.tgid, lane: task.lane, flags: 0 })
+        Some(Spawn {
+            task: child,
+            tid: task.tid,
+            pid: task.tgid,
+            lane: task.lane,
+            flags: 0,
+        })
     }
 
     /// exit and exit_group.
     pub(super) fn start_exit(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
         let group = i64::from(call.nr) == libc::SYS_exit_group;
         let task = self.task(id);
-        let last = self.tasks.values().filter(|other| other.tgid == task.tgid).count() == 1;
+        let last = self
+            .tasks
+            .values()
+            .filter(|other| other.tgid == task.tgid)
+            .count()
+            == 1;
         if group || last {
             self.checksum(id, true);
         }
@@ -212,7 +237,11 @@ impl Recorder {
             return Vec::new();
         }
         let mut effects = Vec::new();
-        for other in self.tasks.values().filter(|t| t.id == id || (group && t.tgid == task.tgid)) {
+        for other in self
+            .tasks
+            .values()
+            .filter(|t| t.id == id || (group && t.tgid == task.tgid))
+        {
             let mem = &other.space.mem;
             if other.robust_list != 0 {
                 let mut read = |addr: u64, buf: &mut [u8]| mem.read(addr, buf).is_ok();
@@ -221,7 +250,10 @@ impl Recorder {
                     other.tid as u32,
                     &mut read,
                 );
-                effects.extend(list.iter().filter_map(|effect| Some((effect.addr, effect.write?))));
+                effects.extend(
+                    list.iter()
+                        .filter_map(|effect| Some((effect.addr, effect.write?))),
+                );
             }
             let mut word = [0; 4];
             if other.clear_tid != 0 && mem.read(other.clear_tid, &mut word).is_ok() {
@@ -246,7 +278,13 @@ impl Recorder {
         let mem = Some(memory_hash(task.tid, &task.space.mem));
         let lane = task.lane;
         self.next_checksum = Instant::now() + begin.elapsed() * CHECKSUM_SHARE;
-        self.write(lane, &Record::Checksum { regs: Some(regs), mem });
+        self.write(
+            lane,
+            &Record::Checksum {
+                regs: Some(regs),
+                mem,
+            },
+        );
     }
 
     /// The task is about to end.
@@ -254,10 +292,12 @@ impl Recorder {
         let task = self.task(id);
         let tid = task.tid;
         let status = self.machine.stopped(tid)?.event_message()? as i32;
-        let by_exec = self
-            .tasks
-            .values()
-            .any(|t| t.tgid == task.tgid && t.call.as_ref().is_some_and(|c| matches!(c.kind, Kind::Exec)));
+        let by_exec = self.tasks.values().any(|t| {
+            t.tgid == task.tgid
+                && t.call
+                    .as_ref()
+                    .is_some_and(|c| matches!(c.kind, Kind::Exec))
+        });
         let leaves = task.state == State::Exiting;
         if !leaves && !by_exec {
             self.record_death(id, status);
@@ -280,7 +320,12 @@ impl Recorder {
     /// Writes the end of a process that was killed from outside.
     pub(super) fn record_death(&mut self, id: u32, status: i32) {
         let task = self.task(id);
-        let known = task.process.replace(Process { exit_recorded: true }).exit_recorded;
+        let known = task
+            .process
+            .replace(Process {
+                exit_recorded: true,
+            })
+            .exit_recorded;
         if !known {
             let lane = task.lane;
             self.stats.events += 1;
@@ -307,7 +352,9 @@ impl Recorder {
     /// Removes a task that has ended, and hands its token on.
     pub(super) fn forget(&mut self, id: u32) {
         self.release(id, Left::AfterEvent);
-        let Some(task) = self.tasks.remove(&id) else { return };
+        let Some(task) = self.tasks.remove(&id) else {
+            return;
+        };
         self.machine.remove(task.tid);
         self.by_tid.remove(&task.tid);
         self.runnable.retain(|other| *other != id);

@@ -14,7 +14,13 @@ impl Replayer {
     /// The task has made the call that the record is about, or should have.
     pub(super) fn call(&mut self, id: u32, call: Call, event: &Syscall) -> Result<()> {
         if call.nr as u16 != event.nr {
-            return Err(self.diverged(id, Reason::OtherCall { call, expected: event.nr.into() }));
+            return Err(self.diverged(
+                id,
+                Reason::OtherCall {
+                    call,
+                    expected: event.nr.into(),
+                },
+            ));
         }
         let data = self.take_data(id);
         let Some(row) = scribe_syscalls::lookup(&call) else {
@@ -29,7 +35,10 @@ impl Replayer {
         if event.flags & (flags::STDOUT | flags::STDERR) != 0 {
             self.terminal_output(id, &call, &plan, event);
         }
-        let backed = event.sections.map().is_some_and(|map| map.flags & MAP_BACKED != 0);
+        let backed = event
+            .sections
+            .map()
+            .is_some_and(|map| map.flags & MAP_BACKED != 0);
         let mapped = event.sections.map().is_some();
         if !mapped {
             for (addr, bytes) in &data {
@@ -82,7 +91,10 @@ impl Replayer {
 
     pub(super) fn take_data(&mut self, id: u32) -> Vec<(u64, Vec<u8>)> {
         let lane = self.task(id).lane;
-        self.lanes.get_mut(&lane).map(|lane| std::mem::take(&mut lane.data)).unwrap_or_default()
+        self.lanes
+            .get_mut(&lane)
+            .map(|lane| std::mem::take(&mut lane.data))
+            .unwrap_or_default()
     }
 
     /// Makes the same call in the replayed task; it must have the same result.
@@ -137,10 +149,9 @@ impl Replayer {
             Special::RtSigreturn => return self.sigreturn(id).map(|()| true),
             _ if failed => {}
             Special::Mmap | Special::Shmat => self.mmap(id, call, special, event, data, backed)?,
-            Special::Munmap
-            | Special::Mprotect
-            | Special::Madvise
-            | Special::PkeyMprotect => self.around_ours(id, call, event.ret)?,
+            Special::Munmap | Special::Mprotect | Special::Madvise | Special::PkeyMprotect => {
+                self.around_ours(id, call, event.ret)?
+            }
             Special::PkeyAlloc | Special::PkeyFree => self.repeat(id, call, event.ret)?,
             Special::Mremap => {
                 let mut args = args;
@@ -167,7 +178,10 @@ impl Replayer {
                 let task = self.task(id);
                 task.space.mem.read(args[1], &mut bytes)?;
                 let action = scribe_kernel::signal::Disposition::from_bytes(&bytes);
-                let _ = task.sighand.borrow_mut().sigaction(args[0] as u32, Some(action));
+                let _ = task
+                    .sighand
+                    .borrow_mut()
+                    .sigaction(args[0] as u32, Some(action));
             }
             Special::RtSigprocmask if args[1] != 0 => {
                 let task = self.task_mut(id);
@@ -205,7 +219,10 @@ impl Replayer {
     fn limit_stack(&mut self, id: u32, at: u64) -> Result<()> {
         let task = self.task(id);
         let soft = task.space.mem.read_u64(at)?;
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         // SAFETY: valid pointers to one rlimit each.
         unsafe {
             libc::prlimit(task.tid, libc::RLIMIT_STACK, std::ptr::null(), &mut limit);
@@ -224,7 +241,9 @@ impl Replayer {
         let Ok(restored) = restored else {
             return Err(self.diverged(id, Reason::BadFrame));
         };
-        let image = restored.xstate.unwrap_or_else(|| xstate::fresh_image(&self.xstate));
+        let image = restored
+            .xstate
+            .unwrap_or_else(|| xstate::fresh_image(&self.xstate));
         self.machine.stopped(task.tid)?.set_xstate(&image)?;
         let task = self.task_mut(id);
         task.alt = restored.altstack;
@@ -237,17 +256,22 @@ impl Replayer {
     /// clone and its kin: a real child, which then stands where its own lane's records want it.
     fn spawn(&mut self, id: u32, call: Call, special: Special, event: &Syscall) -> Result<()> {
         let Some(spawn) = spawn_section(event) else {
-            return Err(ReplayError::Log("a clone event does not say what was created".into()));
+            return Err(ReplayError::Log(
+                "a clone event does not say what was created".into(),
+            ));
         };
         let space = self.task(id).space.clone();
         let word = |offset: u64| space.mem.read_u64(call.args[0] + offset);
         let (flags, stack, child_tid, tls) = match special {
-            Special::Clone => {
-                (call.args[0], call.args[1], call.args[3], call.args[4])
-            }
+            Special::Clone => (call.args[0], call.args[1], call.args[3], call.args[4]),
             Special::Clone3 => {
                 let (stack, size) = (word(40)?, word(48)?);
-                (word(0)?, if stack == 0 { 0 } else { stack + size }, word(16)?, word(56)?)
+                (
+                    word(0)?,
+                    if stack == 0 { 0 } else { stack + size },
+                    word(16)?,
+                    word(56)?,
+                )
             }
             Special::Vfork => ((libc::CLONE_VM | libc::CLONE_VFORK) as u64, 0, 0, 0),
             _ => (0, 0, 0, 0),
@@ -284,8 +308,11 @@ impl Replayer {
         if has(libc::CLONE_SETTLS) {
             app.fs_base = tls;
         }
-        let child_space =
-            if has(libc::CLONE_VM) { space } else { Rc::new(space.forked(tid)?) };
+        let child_space = if has(libc::CLONE_VM) {
+            space
+        } else {
+            Rc::new(space.forked(tid)?)
+        };
         if has(libc::CLONE_CHILD_SETTID) {
             let _ = child_space.mem.write(child_tid, &spawn.tid.to_le_bytes());
         }
@@ -306,7 +333,11 @@ impl Replayer {
         let child = Task {
             id: spawn.task,
             tid,
-            tgid: if has(libc::CLONE_THREAD) { parent.tgid } else { tid },
+            tgid: if has(libc::CLONE_THREAD) {
+                parent.tgid
+            } else {
+                tid
+            },
             pid: spawn.pid,
             recorded_tid: spawn.tid,
             lane: spawn.lane,
@@ -322,7 +353,9 @@ impl Replayer {
             history: VecDeque::new(),
         };
         if self.machine.sud {
-            self.machine.stopped(tid)?.arm_sud(AGENT_BASE, scribe_abi::AGENT_CODE_LEN)?;
+            self.machine
+                .stopped(tid)?
+                .arm_sud(AGENT_BASE, scribe_abi::AGENT_CODE_LEN)?;
         }
         self.by_tid.insert(tid, spawn.task);
         self.tasks.insert(spawn.task, Box::new(child));
@@ -360,7 +393,14 @@ impl Replayer {
         let Some(child) = child else {
             let got = self.machine.stopped(tid)?.regs()?.rax as i64;
             let nr = libc::SYS_clone;
-            return Err(self.diverged(id, Reason::Repeated { nr, expected: 1, got }));
+            return Err(self.diverged(
+                id,
+                Reason::Repeated {
+                    nr,
+                    expected: 1,
+                    got,
+                },
+            ));
         };
         self.machine.add(Running::attached(child));
         if let Some(at) = self.early.iter().position(|event| event.tid == child) {
@@ -374,15 +414,23 @@ impl Replayer {
 
     pub(super) fn add_lane(&mut self, lane: u32, first: u32) {
         let reader = self.log.lane(lane);
-        let lane_state =
-            Lane { reader, current: first, head: None, data: Vec::new(), ended: false };
+        let lane_state = Lane {
+            reader,
+            current: first,
+            head: None,
+            data: Vec::new(),
+            ended: false,
+        };
         self.lanes.insert(lane, lane_state);
     }
 
     /// Shows what a call wrote to the recording's terminal.
     fn terminal_output(&mut self, id: u32, call: &Call, plan: &Plan, event: &Syscall) {
         let space = self.task(id).space.clone();
-        let nested = plan.bufs.iter().any(|buf| matches!(buf.slot, Slot::Nested { .. }));
+        let nested = plan
+            .bufs
+            .iter()
+            .any(|buf| matches!(buf.slot, Slot::Nested { .. }));
         let mut left = event.ret.max(0) as u64;
         let mut bytes = Vec::new();
         for buf in plan.bufs.iter().filter(|buf| buf.dir == Dir::In) {
@@ -397,7 +445,11 @@ impl Replayer {
         }
         let _ = call;
         let serial = event.sections.serial().unwrap_or(self.shown + 1);
-        let stream = if event.flags & flags::STDERR != 0 { 2 } else { 1 };
+        let stream = if event.flags & flags::STDERR != 0 {
+            2
+        } else {
+            1
+        };
         self.show(stream, serial, bytes);
     }
 }

@@ -86,7 +86,11 @@ pub struct Divergence {
 
 impl std::fmt::Display for Divergence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "task {} (recorded thread {}, lane {}) diverged: ", self.task, self.tid, self.lane)?;
+        write!(
+            f,
+            "task {} (recorded thread {}, lane {}) diverged: ",
+            self.task, self.tid, self.lane
+        )?;
         let name = |nr: u32| scribe_syscalls::syscall_name(nr).unwrap_or("unknown call");
         match &self.reason {
             Reason::OtherCall { call, expected } => write!(
@@ -96,18 +100,32 @@ impl std::fmt::Display for Divergence {
                 name(call.nr)
             ),
             Reason::Arguments { call } => {
-                write!(f, "{} is called with other arguments or input", name(call.nr))
+                write!(
+                    f,
+                    "{} is called with other arguments or input",
+                    name(call.nr)
+                )
             }
-            Reason::OtherRecord(at) => write!(f, "the recording has another event where the replay is {at}"),
+            Reason::OtherRecord(at) => write!(
+                f,
+                "the recording has another event where the replay is {at}"
+            ),
             Reason::RanOn => f.write_str("it ran on where the recording ran another task"),
             Reason::Registers => f.write_str("registers differ from the recorded ones"),
             Reason::Memory => f.write_str("memory differs from the recorded one"),
             Reason::NoHandler(signal) => {
-                write!(f, "signal {signal} has no handler, or no room for its frame")
+                write!(
+                    f,
+                    "signal {signal} has no handler, or no room for its frame"
+                )
             }
             Reason::BadFrame => f.write_str("its signal frame cannot be read"),
             Reason::Repeated { nr, expected, got } => {
-                write!(f, "{} returned {got:#x} instead of {expected:#x}", name(*nr as u32))
+                write!(
+                    f,
+                    "{} returned {got:#x} instead of {expected:#x}",
+                    name(*nr as u32)
+                )
             }
             Reason::Died(how) => write!(f, "{how}, which the recording does not have here"),
         }
@@ -118,7 +136,11 @@ impl std::fmt::Display for SyncPoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SyncPoint::Call(call) => {
-                write!(f, "at a call of {}", scribe_syscalls::syscall_name(call.nr).unwrap_or("?"))
+                write!(
+                    f,
+                    "at a call of {}",
+                    scribe_syscalls::syscall_name(call.nr).unwrap_or("?")
+                )
             }
             SyncPoint::Fault(signal) => write!(f, "at a fault (signal {signal})"),
             SyncPoint::Instruction(name) => write!(f, "at the instruction {name}"),
@@ -145,8 +167,9 @@ impl Replayer {
         };
         let lane = self.lanes.get(&task.lane);
         // The record at hand was consumed just before, or is still at the head.
-        let expected =
-            lane.and_then(|lane| lane.head.clone()).or_else(|| task.history.back().cloned());
+        let expected = lane
+            .and_then(|lane| lane.head.clone())
+            .or_else(|| task.history.back().cloned());
         ReplayError::Divergence(Box::new(Divergence {
             task: id,
             tid: task.recorded_tid,

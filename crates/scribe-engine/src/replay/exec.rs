@@ -20,12 +20,17 @@ impl Replayer {
                 for section in &start.sections {
                     match section {
                         Section::Cpuid(table) => {
-                            let leaves = table.iter().map(|e| {
-                                [e.leaf, e.subleaf, e.eax, e.ebx, e.ecx, e.edx]
-                            });
+                            let leaves = table
+                                .iter()
+                                .map(|e| [e.leaf, e.subleaf, e.eax, e.ebx, e.ecx, e.edx]);
                             cpuid = Cpuid::from_leaves(leaves.collect());
                         }
-                        Section::Root { task, tid, pid, lane } => root = Some((task, tid, pid, lane)),
+                        Section::Root {
+                            task,
+                            tid,
+                            pid,
+                            lane,
+                        } => root = Some((task, tid, pid, lane)),
                         _ => {}
                     }
                 }
@@ -38,9 +43,12 @@ impl Replayer {
         if let Some(missing) = cpuid.missing_here() {
             return Err(ReplayError::Cpu(missing));
         }
-        let xstate = scribe_kernel::xstate::XstateLayout::from_cpuid(|leaf, sub| cpuid.answer(leaf, sub));
-        let agent_image = crate::record::agent_file()
-            .map_err(|error| ReplayError::Setup { what: "creating the agent's image".into(), error })?;
+        let xstate =
+            scribe_kernel::xstate::XstateLayout::from_cpuid(|leaf, sub| cpuid.answer(leaf, sub));
+        let agent_image = crate::record::agent_file().map_err(|error| ReplayError::Setup {
+            what: "creating the agent's image".into(),
+            error,
+        })?;
         let sud = !options.no_sud && crate::record::sud_available();
         let files = ReplayFiles::new(&log);
         let mut replayer = Replayer {
@@ -70,7 +78,10 @@ impl Replayer {
     }
 
     fn first_task(&mut self, id: u32, recorded_tid: i32, pid: i32, lane: u32) -> Result<()> {
-        let setup = |error| ReplayError::Setup { what: "starting the replay".into(), error };
+        let setup = |error| ReplayError::Setup {
+            what: "starting the replay".into(),
+            error,
+        };
         let path = CString::new(format!("/proc/self/fd/{}", self.agent_image.as_raw_fd()))
             .expect("no NUL in it");
         let argv = [path.as_ptr(), std::ptr::null()];
@@ -89,7 +100,10 @@ impl Replayer {
                 let mut byte = 0u8;
                 libc::read(fds[0], (&raw mut byte).cast(), 1);
                 // A replay must not dump core where the recording did not.
-                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                let none = libc::rlimit {
+                    rlim_cur: 0,
+                    rlim_max: 0,
+                };
                 libc::setrlimit(libc::RLIMIT_CORE, &none);
                 libc::execve(argv[0], argv.as_ptr(), argv[1..].as_ptr());
                 libc::_exit(127);
@@ -106,7 +120,9 @@ impl Replayer {
             match event.stop {
                 Stop::Event(Event::Exec) => break,
                 Stop::Exited(_) | Stop::Killed(..) => {
-                    return Err(setup(std::io::Error::other("the agent's image cannot be executed")));
+                    return Err(setup(std::io::Error::other(
+                        "the agent's image cannot be executed",
+                    )));
                 }
                 _ => self.machine.go(tid, Go::Agent, 0)?,
             }
@@ -146,15 +162,23 @@ impl Replayer {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.state = State::Execing;
         let (tid, pid) = (task.tid, task.pid);
-        let path = format!("/proc/{}/fd/{}\0", std::process::id(), self.agent_image.as_raw_fd());
+        let path = format!(
+            "/proc/{}/fd/{}\0",
+            std::process::id(),
+            self.agent_image.as_raw_fd()
+        );
         let mem = &task.space.mem;
         mem.write(AGENT_STRINGS, path.as_bytes())?;
         let mut vectors = AGENT_STRINGS.to_le_bytes().to_vec();
         vectors.extend_from_slice(&[0; 16]);
         mem.write(AGENT_DATA, &vectors)?;
         let args = [AGENT_STRINGS, AGENT_DATA, AGENT_DATA + 8, 0, 0, 0];
-        let regs =
-            call_regs(&task.app, AGENT_BASE + ENTRY_SYSCALL, libc::SYS_execve as u64, &args);
+        let regs = call_regs(
+            &task.app,
+            AGENT_BASE + ENTRY_SYSCALL,
+            libc::SYS_execve as u64,
+            &args,
+        );
         // The other threads end with the exec; the log has no word about them.
         let others: Vec<u32> = self
             .tasks
@@ -206,20 +230,37 @@ impl Replayer {
                 _ => break,
             }
         }
-        Err(ReplayError::Log("it does not hold the program's beginning".into()))
+        Err(ReplayError::Log(
+            "it does not hold the program's beginning".into(),
+        ))
     }
 
     fn fill(&mut self, id: u32, exec: &Exec) -> Result<()> {
         let tid = self.task(id).tid;
-        self.machine.go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
+        self.machine
+            .go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
         while self.machine.wait_for(tid)?.stop != Stop::Syscall {
-            self.machine.go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
+            self.machine
+                .go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
         }
         let base = self.machine.stopped(tid)?.regs()?;
         let space = AddressSpace::open(tid)?;
         let mut calls: Vec<(i64, [u64; 6])> = vec![
-            (libc::SYS_arch_prctl, [crate::record::exec::ARCH_SET_CPUID, 0, 0, 0, 0, 0]),
-            (libc::SYS_prctl, [libc::PR_SET_TSC as u64, libc::PR_TSC_SIGSEGV as u64, 0, 0, 0, 0]),
+            (
+                libc::SYS_arch_prctl,
+                [crate::record::exec::ARCH_SET_CPUID, 0, 0, 0, 0, 0],
+            ),
+            (
+                libc::SYS_prctl,
+                [
+                    libc::PR_SET_TSC as u64,
+                    libc::PR_TSC_SIGSEGV as u64,
+                    0,
+                    0,
+                    0,
+                    0,
+                ],
+            ),
         ];
         for map in maps::read(tid) {
             if !scribe_abi::is_ours(map.start, map.end) && map.start < 1 << 47 {
@@ -254,7 +295,9 @@ impl Replayer {
         space.mem.write(AGENT_STRINGS, &vec![0; paths.len()])?;
         let mut calls: Vec<(i64, [u64; 6])> = Vec::new();
         for section in &exec.sections {
-            let Section::ExecMap(map) = section else { continue };
+            let Section::ExecMap(map) = section else {
+                continue;
+            };
             let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
             let mut fd = u64::MAX;
             match wanted.iter().position(|file| *file == map.file) {
@@ -265,11 +308,21 @@ impl Replayer {
                 flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK | libc::MAP_NORESERVE;
             }
             let len = map.end.saturating_sub(map.start);
-            let args = [map.start, len, map.prot.into(), flags as u64, fd, map.offset];
+            let args = [
+                map.start,
+                len,
+                map.prot.into(),
+                flags as u64,
+                fd,
+                map.offset,
+            ];
             calls.push((libc::SYS_mmap, args));
         }
         for (i, _) in wanted.iter().enumerate() {
-            calls.push((libc::SYS_close, [opened[first_open + i] as u64, 0, 0, 0, 0, 0]));
+            calls.push((
+                libc::SYS_close,
+                [opened[first_open + i] as u64, 0, 0, 0, 0, 0],
+            ));
         }
         let results = self.machine.batch(tid, &space.mem, &base, &calls)?;
         self.machine.take_strays(tid);
@@ -286,9 +339,10 @@ impl Replayer {
             stopped.arm_sud(AGENT_BASE, AGENT_CODE_LEN)?;
         }
         let lane = exec.sections.lane().unwrap_or(self.task(id).lane);
-        let regs = exec.sections.regs().ok_or_else(|| {
-            ReplayError::Log("an exec event does not hold the registers".into())
-        })?;
+        let regs = exec
+            .sections
+            .regs()
+            .ok_or_else(|| ReplayError::Log("an exec event does not hold the registers".into()))?;
         for section in &exec.sections {
             if let Section::Brk(brk) = section {
                 space.brk.set(brk);

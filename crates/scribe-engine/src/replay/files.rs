@@ -14,7 +14,11 @@ pub(super) fn memory_file() -> std::io::Result<File> {
     // SAFETY: a valid name; the descriptor is owned by the File.
     unsafe {
         let fd = libc::memfd_create(c"scribe".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd)) }
+        if fd < 0 {
+            Err(std::io::Error::last_os_error())
+        } else {
+            Ok(File::from_raw_fd(fd))
+        }
     }
 }
 
@@ -50,8 +54,12 @@ impl ReplayFiles {
         let info = &self.infos[&id];
         let file = match self.contents.remove(&id) {
             Some(file) => file,
-            None if info.flags & file_flags::COPIED != 0 => memory_file()
-                .map_err(|error| ReplayError::Setup { what: "memory for a file".into(), error })?,
+            None if info.flags & file_flags::COPIED != 0 => {
+                memory_file().map_err(|error| ReplayError::Setup {
+                    what: "memory for a file".into(),
+                    error,
+                })?
+            }
             None => open_same(info)?,
         };
         let file = Rc::new(file);
@@ -61,13 +69,22 @@ impl ReplayFiles {
 
     fn read_on(&mut self) -> Result<bool> {
         let failed = |error: scribe_log::LogError| ReplayError::Log(error.to_string());
-        let Some(record) = self.meta.next().map_err(failed)? else { return Ok(false) };
+        let Some(record) = self.meta.next().map_err(failed)? else {
+            return Ok(false);
+        };
         match record {
             Record::File(info) => {
                 self.infos.insert(info.id, info.into_owned());
             }
-            Record::Blob { file, offset, bytes } => {
-                let failed = |error| ReplayError::Setup { what: "memory for a file".into(), error };
+            Record::Blob {
+                file,
+                offset,
+                bytes,
+            } => {
+                let failed = |error| ReplayError::Setup {
+                    what: "memory for a file".into(),
+                    error,
+                };
                 let content = match self.contents.entry(file) {
                     std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::hash_map::Entry::Vacant(entry) => {
@@ -91,7 +108,9 @@ fn open_same(info: &FileInfo) -> Result<File> {
             "the recording maps {shown}, which cannot be opened here: {error}"
         ))
     })?;
-    let meta = file.metadata().map_err(|error| ReplayError::File(format!("{shown}: {error}")))?;
+    let meta = file
+        .metadata()
+        .map_err(|error| ReplayError::File(format!("{shown}: {error}")))?;
     let same_time = meta.mtime() == info.mtime_s && meta.mtime_nsec() as u32 == info.mtime_ns;
     if meta.size() == info.size && same_time && meta.ino() == info.ino {
         return Ok(file);

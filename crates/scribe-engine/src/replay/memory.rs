@@ -43,9 +43,11 @@ impl Replayer {
             return self.inject_expecting(id, call.nr.into(), args, ret);
         }
         let mut at = args[0];
-        for (hole, hole_end) in
-            [(AGENT_BASE, AGENT_END), (SCRATCH_BASE, SCRATCH_END), (end, end)]
-        {
+        for (hole, hole_end) in [
+            (AGENT_BASE, AGENT_END),
+            (SCRATCH_BASE, SCRATCH_END),
+            (end, end),
+        ] {
             let part_end = hole.min(end);
             if at < part_end {
                 let mut part = args;
@@ -72,15 +74,24 @@ impl Replayer {
         let keep = (flags as i32 & !DROPPED | libc::MAP_FIXED) as u64;
         match map {
             Some(map) if backed => {
-                let len = if special == Special::Shmat { map.len } else { len };
+                let len = if special == Special::Shmat {
+                    map.len
+                } else {
+                    len
+                };
                 self.map_backed(id, at, len, &map, data)
             }
             Some(map) if map.file != 0 => {
                 let file = self.files.get(map.file)?;
-                let private =
-                    (flags as i32 & !DROPPED & !libc::MAP_TYPE | libc::MAP_PRIVATE | libc::MAP_FIXED)
-                        as u64;
-                self.map_file(id, file.as_raw_fd(), libc::O_RDONLY, [at, len, prot, private, map.offset])
+                let private = (flags as i32 & !DROPPED & !libc::MAP_TYPE
+                    | libc::MAP_PRIVATE
+                    | libc::MAP_FIXED) as u64;
+                self.map_file(
+                    id,
+                    file.as_raw_fd(),
+                    libc::O_RDONLY,
+                    [at, len, prot, private, map.offset],
+                )
             }
             _ => {
                 let file = libc::MAP_ANONYMOUS as u64;
@@ -104,12 +115,16 @@ impl Replayer {
         map: &MapInfo,
         data: &[(u64, Vec<u8>)],
     ) -> Result<()> {
-        let failed = |error| ReplayError::Setup { what: "memory for a shared mapping".into(), error };
+        let failed = |error| ReplayError::Setup {
+            what: "memory for a shared mapping".into(),
+            error,
+        };
         let file = match self.backing.get(&map.file) {
             Some(file) => file.try_clone().map_err(failed)?,
             None => {
                 let file = files::memory_file().map_err(failed)?;
-                self.backing.insert(map.file, file.try_clone().map_err(failed)?);
+                self.backing
+                    .insert(map.file, file.try_clone().map_err(failed)?);
                 file
             }
         };
@@ -124,7 +139,11 @@ impl Replayer {
             file.write_all_at(&bytes[..room], offset).map_err(failed)?;
         }
         let kind = map.flags as i32 & libc::MAP_TYPE;
-        let kind = if kind == libc::MAP_PRIVATE { kind } else { libc::MAP_SHARED };
+        let kind = if kind == libc::MAP_PRIVATE {
+            kind
+        } else {
+            libc::MAP_SHARED
+        };
         let flags = (kind | libc::MAP_FIXED) as u64;
         let args = [at, len, map.prot.into(), flags, map.offset];
         self.map_file(id, file.as_raw_fd(), libc::O_RDWR, args)
@@ -132,8 +151,13 @@ impl Replayer {
 
     /// A mapped file was changed by a call.
     pub(super) fn change_backing(&mut self, map: &MapInfo, data: &[(u64, Vec<u8>)]) -> Result<()> {
-        let failed = |error| ReplayError::Setup { what: "memory for a shared mapping".into(), error };
-        let Some(file) = self.backing.get(&map.file) else { return Ok(()) };
+        let failed = |error| ReplayError::Setup {
+            what: "memory for a shared mapping".into(),
+            error,
+        };
+        let Some(file) = self.backing.get(&map.file) else {
+            return Ok(());
+        };
         file.set_len(map.len).map_err(failed)?;
         for (offset, bytes) in data {
             file.write_all_at(bytes, *offset).map_err(failed)?;
@@ -148,7 +172,14 @@ impl Replayer {
         let got = self.machine.pass_fd(tid, &space.mem, &app, fd, open)?;
         if got < 0 {
             let nr = libc::SYS_openat;
-            return Err(self.diverged(id, Reason::Repeated { nr, expected: 3, got }));
+            return Err(self.diverged(
+                id,
+                Reason::Repeated {
+                    nr,
+                    expected: 3,
+                    got,
+                },
+            ));
         }
         let [at, len, prot, flags, offset] = args;
         let map = [at, len, prot, flags, got as u64, offset];

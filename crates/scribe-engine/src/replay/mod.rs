@@ -60,7 +60,9 @@ pub enum ReplayError {
     #[error("{0}")]
     File(String),
     /// This machine cannot run the program as it was recorded.
-    #[error("this CPU lacks what the recorded program was told it has ({0}); replay on a CPU of the recording's kind")]
+    #[error(
+        "this CPU lacks what the recorded program was told it has ({0}); replay on a CPU of the recording's kind"
+    )]
     Cpu(String),
     /// Tracing failed.
     #[error("tracing failed: {0}")]
@@ -233,14 +235,23 @@ impl Replayer {
     }
 
     fn describe_deadlock(&self) -> String {
-        let lanes = self.lanes.iter().filter(|(_, lane)| !lane.ended).map(|(id, lane)| {
-            let task = self.tasks.get(&lane.current);
-            let state = task.map_or("gone".to_owned(), |task| format!("{:?}", task.state));
-            let head = lane.head.as_ref().and_then(|head| {
-                Record::decode(head).ok().map(|(record, _)| format!("{record:?}"))
+        let lanes = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| !lane.ended)
+            .map(|(id, lane)| {
+                let task = self.tasks.get(&lane.current);
+                let state = task.map_or("gone".to_owned(), |task| format!("{:?}", task.state));
+                let head = lane.head.as_ref().and_then(|head| {
+                    Record::decode(head)
+                        .ok()
+                        .map(|(record, _)| format!("{record:?}"))
+                });
+                format!(
+                    "lane {id}: task {} is {state}, next record {head:.200?}",
+                    lane.current
+                )
             });
-            format!("lane {id}: task {} is {state}, next record {head:.200?}", lane.current)
-        });
         lanes.collect::<Vec<_>>().join("; ")
     }
 
@@ -285,7 +296,11 @@ impl Replayer {
     }
 
     fn way(&self, id: u32) -> Go {
-        if self.task(id).state == State::Running { Go::Application } else { Go::Agent }
+        if self.task(id).state == State::Running {
+            Go::Application
+        } else {
+            Go::Agent
+        }
     }
 
     fn on_syscall_stop(&mut self, id: u32) -> Result<()> {
@@ -303,7 +318,10 @@ impl Replayer {
         regs.orig_rax = u64::MAX;
         let task = self.task_mut(id);
         task.app = regs;
-        let call = Call { nr: regs.rax as u32, args: call_args(&regs) };
+        let call = Call {
+            nr: regs.rax as u32,
+            args: call_args(&regs),
+        };
         task.state = State::Arrived(Sync::Call(call));
         let lane = task.lane;
         self.ready.push_back(lane);
@@ -359,7 +377,9 @@ impl Replayer {
 
     /// Makes sure that the lane's next record is in `head`; false at its end.
     fn fetch(&mut self, lane_id: u32) -> Result<bool> {
-        let Some(lane) = self.lanes.get_mut(&lane_id) else { return Ok(false) };
+        let Some(lane) = self.lanes.get_mut(&lane_id) else {
+            return Ok(false);
+        };
         if lane.head.is_some() {
             return Ok(true);
         }
@@ -376,7 +396,9 @@ impl Replayer {
                 Ok(false)
             }
             Err(error) => {
-                (self.options.warn)(&format!("the log is damaged: {error}; the replay ends there"));
+                (self.options.warn)(&format!(
+                    "the log is damaged: {error}; the replay ends there"
+                ));
                 lane.ended = true;
                 self.cut = true;
                 Ok(false)
@@ -407,7 +429,9 @@ impl Replayer {
             if !self.fetch(lane_id)? {
                 return self.at_end(lane_id);
             }
-            let Some(lane) = self.lanes.get(&lane_id) else { return Ok(()) };
+            let Some(lane) = self.lanes.get(&lane_id) else {
+                return Ok(());
+            };
             let current = lane.current;
             let bytes = lane.head.clone().expect("fetched");
             let (record, _) =
@@ -439,7 +463,10 @@ impl Replayer {
                     }
                     let task = *task;
                     self.consume(lane_id);
-                    self.lanes.get_mut(&lane_id).expect("the lane exists").current = task;
+                    self.lanes
+                        .get_mut(&lane_id)
+                        .expect("the lane exists")
+                        .current = task;
                 }
                 (Record::Exit(exit), _) if exit.flags & ASYNC != 0 => {
                     let (task, status) = (exit.task, exit.status);
@@ -529,7 +556,10 @@ impl Replayer {
                     self.task(id).space.mem.write(addr, bytes)?;
                 }
                 let group = exit.flags & flags::GROUP != 0;
-                let last = !self.tasks.values().any(|t| t.pid == self.task(id).pid && t.id != id);
+                let last = !self
+                    .tasks
+                    .values()
+                    .any(|t| t.pid == self.task(id).pid && t.id != id);
                 if group || last {
                     self.end_process(id, exit.status)
                 } else {
@@ -545,9 +575,13 @@ impl Replayer {
             {
                 self.signal(id, signal)
             }
-            (Sync::Instruction(which, length), Record::Instr { which: recorded, values })
-                if which as u16 == *recorded =>
-            {
+            (
+                Sync::Instruction(which, length),
+                Record::Instr {
+                    which: recorded,
+                    values,
+                },
+            ) if which as u16 == *recorded => {
                 let app = &mut self.task_mut(id).app;
                 let tsc = values.get(0).unwrap_or(0);
                 (app.rax, app.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
@@ -625,14 +659,23 @@ impl Replayer {
 
     /// Ends one task.
     fn end_task(&mut self, id: u32, whole: bool) -> Result<()> {
-        let Some(task) = self.tasks.remove(&id) else { return Ok(()) };
+        let Some(task) = self.tasks.remove(&id) else {
+            return Ok(());
+        };
         self.by_tid.remove(&task.tid);
-        let nr = if whole { libc::SYS_exit_group } else { libc::SYS_exit };
-        let regs = call_regs(&task.app, AGENT_BASE + ENTRY_SYSCALL, nr as u64, &[0; 6]);
-        if let Ok(stopped) = self.machine.stopped(task.tid) {
-            stopped.set_regs(&regs)?;
-            self.machine.go(task.tid, Go::Agent, 0)?;
+        let nr = if whole {
+            libc::SYS_exit_group
         } else {
+            libc::SYS_exit
+        };
+        let regs = call_regs(&task.app, AGENT_BASE + ENTRY_SYSCALL, nr as u64, &[0; 6]);
+        // One that is gone already went with another of its process.
+        let asked = self
+            .machine
+            .stopped(task.tid)
+            .and_then(|stopped| stopped.set_regs(&regs))
+            .and_then(|()| self.machine.go(task.tid, Go::Agent, 0));
+        if asked.is_err() {
             scribe_tracee::kill(task.tgid, task.tid, libc::SIGKILL);
         }
         Ok(())
@@ -640,13 +683,19 @@ impl Replayer {
 
     /// Ends all tasks of a process.
     fn end_process(&mut self, id: u32, status: i32) -> Result<()> {
-        let Some(task) = self.tasks.get(&id) else { return Ok(()) };
+        let Some(task) = self.tasks.get(&id) else {
+            return Ok(());
+        };
         let pid = task.pid;
         if pid == self.root_pid {
             self.outcome = Some(status);
         }
-        let all: Vec<u32> =
-            self.tasks.values().filter(|task| task.pid == pid).map(|task| task.id).collect();
+        let all: Vec<u32> = self
+            .tasks
+            .values()
+            .filter(|task| task.pid == pid)
+            .map(|task| task.id)
+            .collect();
         for id in all {
             self.end_task(id, true)?;
         }
