@@ -209,3 +209,27 @@ proptest! {
         let _ = (log.start(), log.files(), log.end(), log.truncated());
     }
 }
+
+/// What the fuzzer has found so far, for those who have no fuzzer.
+#[test]
+fn the_corpus_of_the_fuzzer() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/parse_log");
+    let header = &sample(1)[..16];
+    let mut n = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let b = std::fs::read(entry.unwrap().path()).unwrap();
+        let Some(b) = b.get(1..) else { continue };
+        for b in [b.to_vec(), [header, b].concat()] {
+            if let Ok(log) = LogReader::from_bytes_unchecked(b) {
+                read_all(&log);
+                let _ = (log.files(), log.start(), log.end(), log.truncated());
+            }
+        }
+        let mut records = b;
+        while let Ok((_, len)) = Record::decode(records) {
+            records = &records[len..];
+        }
+        n += 1;
+    }
+    assert!(n > 100);
+}
