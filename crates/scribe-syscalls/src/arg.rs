@@ -80,20 +80,21 @@ pub struct Ptr {
     pub len: Len,
     /// Which of them were written.
     pub out: Out,
-    /// Size of an element if it points to an array whose elements hold pointers (else the whole is one
-    /// element).
+    /// Size of an element if it points to an array whose elements hold pointers (else the whole is
+    /// one element).
     pub stride: u32,
     /// Pointers inside each element.
     pub fields: &'static [Field],
-    /// Elements are messages of `sendmmsg`, `recvmmsg`: element i counts if the result is above i, and
-    /// its length is a field of it.
+    /// Elements are messages of `sendmmsg`, `recvmmsg`: element i counts if the result is above i,
+    /// and its length is a field of it.
     pub mmsg: bool,
     /// A signal mask that the kernel installs during the call.
     pub sigmask: bool,
-    /// The address itself has a meaning to the kernel (a futex word, an `iocb`): never to be redirected.
+    /// The address itself has a meaning to the kernel (a futex word, an `iocb`): never to be
+    /// redirected.
     pub in_place: bool,
-    /// An output with gaps: the kernel leaves some bytes (padding between entries) as they are, so that
-    /// the buffer must hold its old content, but does not read it. `dir` is `InOut`.
+    /// An output with gaps: the kernel leaves some bytes (padding between entries) as they are, so
+    /// that the buffer must hold its old content, but does not read it. `dir` is `InOut`.
     pub gaps: bool,
 }
 
@@ -118,8 +119,8 @@ pub struct Ctx<'a> {
     pub parent: u64,
 }
 
-/// How many bytes a pointer reaches. Arguments are given by index, fields by offset in the structure
-/// that holds the pointer.
+/// How many bytes a pointer reaches. Arguments are given by index, fields by offset in the
+/// structure that holds the pointer.
 #[derive(Clone, Copy, Debug)]
 pub enum Len {
     /// This many bytes.
@@ -128,8 +129,8 @@ pub enum Len {
     Arg(u8),
     /// Bytes in this argument (`int`; none if negative).
     Arg32(u8),
-    /// Bytes in this argument (`size_t`); none if more than a page, which the kernel refuses: sets and
-    /// structures that grow with its versions.
+    /// Bytes in this argument (`size_t`); none if more than a page, which the kernel refuses: sets
+    /// and structures that grow with its versions.
     Small(u8),
     /// Elements in this argument (`size_t`), of this size.
     Elems(u8, u32),
@@ -195,7 +196,8 @@ pub enum Out {
     PartsRet(&'static [(u32, u32)]),
     /// This buffer's share of the result: the buffers of an `iovec` are filled in turn.
     Share,
-    /// All, if the call failed with this errno (for EINTR also with the kernel's own restart codes).
+    /// All, if the call failed with this errno (for EINTR also with the kernel's own restart
+    /// codes).
     OnErr(i32),
     /// A rule of its own: that many bytes. It is asked on success only.
     With(fn(&mut OutCtx) -> u64),

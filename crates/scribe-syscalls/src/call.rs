@@ -36,8 +36,8 @@ pub trait Memory {
     }
 
     /// Reads a C string without its NUL. It is read page by page, so that a string at the end of a
-    /// mapping is found. `None` if memory ends before the NUL; `max` bytes without a NUL are returned
-    /// as they are.
+    /// mapping is found. `None` if memory ends before the NUL; `max` bytes without a NUL are
+    /// returned as they are.
     fn read_cstr(&self, addr: u64, max: usize) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let mut chunk = [0u8; 256];
@@ -82,8 +82,8 @@ pub trait Memory {
 pub struct Row {
     /// Number of the call.
     pub nr: u32,
-    /// Which sub-command this row is for; `None` for the whole call, or for all commands without a row
-    /// of their own.
+    /// Which sub-command this row is for; `None` for the whole call, or for all commands without a
+    /// row of their own.
     pub sub: Option<Sub>,
     /// Name of the call ("read", "ioctl").
     pub name: &'static str,
@@ -222,8 +222,8 @@ pub enum Ret {
 /// What recorder and replayer do with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Record: runs in the kernel, outputs are logged. Replay: answered from the log, the kernel is not
-    /// entered.
+    /// Record: runs in the kernel, outputs are logged. Replay: answered from the log, the kernel is
+    /// not entered.
     Emulate,
     /// As `Emulate`, and also executed at replay: it changes the state of the address space or task
     /// that native execution between calls depends on, and takes no engine code.
@@ -288,11 +288,13 @@ pub enum Special {
     /// `seccomp(2)`, and `PR_SET_SECCOMP`, `PR_GET_SECCOMP` of `prctl(2)`.
     Seccomp,
     Ptrace,
-    /// The priority-inheriting and robust commands of `futex(2)`: the kernel writes futex words itself.
+    /// The priority-inheriting and robust commands of `futex(2)`: the kernel writes futex words
+    /// itself.
     FutexPi,
     Setrlimit,
     Prlimit64,
-    /// Native asynchronous I/O: the kernel maps its ring into the process, and writes to buffers later.
+    /// Native asynchronous I/O: the kernel maps its ring into the process, and writes to buffers
+    /// later.
     IoSetup,
     IoDestroy,
     IoSubmit,
@@ -313,6 +315,7 @@ pub enum Block {
     Never,
     /// May wait for another task.
     May,
-    /// May block unless the descriptor in this argument is a regular file, directory or block device.
+    /// May block unless the descriptor in this argument is a regular file, directory or block
+    /// device.
     Fd(u8),
 }

@@ -2,8 +2,8 @@
 
 /// What a call that succeeds does to the kernel's objects. Numbers are indices of arguments.
 ///
-/// One effect a row: the one that a model of descriptors must follow, or else the object that the call
-/// mainly reads or changes. [`Effect::resources`] lists the objects it touches.
+/// One effect a row: the one that a model of descriptors must follow, or else the object that the
+/// call mainly reads or changes. [`Effect::resources`] lists the objects it touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Touches nothing outside the calling task, or only reads values of the system.
@@ -37,8 +37,8 @@ pub enum Effect {
     ClosesFd(u8),
     /// `close_range(first, last, flags)`.
     ClosesRange,
-    /// The result is a copy of the descriptor `from`. With `to` the number was chosen by the caller and
-    /// what it was before is closed.
+    /// The result is a copy of the descriptor `from`. With `to` the number was chosen by the caller
+    /// and what it was before is closed.
     Dup {
         /// Argument with the old descriptor.
         from: u8,
@@ -98,7 +98,8 @@ pub enum Effect {
     OtherMm,
     /// Creates or ends a task, or changes what program it runs.
     Tasks,
-    /// Waits for a child, or reads or changes attributes of a process (group, session, priority...).
+    /// Waits for a child, or reads or changes attributes of a process (group, session,
+    /// priority...).
     Pid,
     /// Sends a signal.
     Kills,

@@ -1,12 +1,12 @@
-//! The declarative table of x86-64 Linux system calls: one row a call, and one row a sub-command for
-//! multiplexed calls (`ioctl`, `fcntl`, `prctl`, `futex`, ...).
+//! The declarative table of x86-64 Linux system calls: one row a call, and one row a sub-command
+//! for multiplexed calls (`ioctl`, `fcntl`, `prctl`, `futex`, ...).
 //!
 //! Recorder, replayer, agent, profiler and divergence messages derive all that they know of a call
 //! from here: its arguments, the memory it reads and writes ([`plan`], [`outputs`]), whether it may
 //! block, how the replayer treats it ([`Class`]) and what it does to kernel objects ([`Effect`]).
 //!
-//! This crate may depend on crates of constants only. It does no I/O, starts no processes and holds no
-//! unsafe code; everything here is a function over values.
+//! This crate may depend on crates of constants only. It does no I/O, starts no processes and holds
+//! no unsafe code; everything here is a function over values.
 //!
 //! Sources: the manual pages of section 2 (man-pages 6.x), and, where these are silent, the kernel
 //! (6.18); a row's comment names the file where it matters.

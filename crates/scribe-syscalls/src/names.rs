@@ -1,6 +1,7 @@
 //! Names of errors and signals.
 
-/// (number, name, text) of errors, by number (include/uapi/asm-generic/errno.h; texts of the C library).
+/// (number, name, text) of errors, by number (include/uapi/asm-generic/errno.h; texts of the C
+/// library).
 const ERRORS: &[(i32, &str, &str)] = &[
     (1, "EPERM", "Operation not permitted"),
     (2, "ENOENT", "No such file or directory"),
@@ -197,7 +198,8 @@ const SIGNALS: [&str; 64] = [
     "SIGRT_30", "SIGRT_31", "SIGRT_32",
 ];
 
-/// Name of a signal: `SIGINT`. Real-time signals count from the kernel's first, 32: `SIGRTMIN`, `SIGRT_1`.
+/// Name of a signal: `SIGINT`. Real-time signals count from the kernel's first, 32: `SIGRTMIN`,
+/// `SIGRT_1`.
 pub fn signal_name(signal: i32) -> Option<&'static str> {
     SIGNALS
         .get(usize::try_from(signal).ok()?.checked_sub(1)?)

@@ -1,8 +1,8 @@
-//! From a row and the arguments of a call to the memory that the kernel will reach, and from its result
-//! to the bytes that it wrote.
+//! From a row and the arguments of a call to the memory that the kernel will reach, and from its
+//! result to the bytes that it wrote.
 //!
-//! The table's rules are declarative; this is their interpreter. It copes with hostile arguments: what
-//! it reads and allocates is bounded by what the kernel itself would accept.
+//! The table's rules are declarative; this is their interpreter. It copes with hostile arguments:
+//! what it reads and allocates is bounded by what the kernel itself would accept.
 
 use crate::arg::{Ctx, Dir, Len, Out, OutCtx, Ptr, Shape, Ty};
 use crate::call::{Call, Memory, Row};
@@ -10,7 +10,8 @@ use crate::dsl::{MAX_RW_COUNT, UIO_MAXIOV};
 
 /// Addresses from here on are never user memory (five-level paging).
 const USER_END: u64 = 1 << 56;
-/// Most buffers in a plan. The largest legitimate call is `execve`: 6 MiB of strings and their pointers.
+/// Most buffers in a plan. The largest legitimate call is `execve`: 6 MiB of strings and their
+/// pointers.
 const MAX_BUFS: usize = 1 << 20;
 /// Most bytes of strings in a plan (the kernel takes 6 MiB, fs/exec.c).
 const MAX_STRINGS: u64 = 8 << 20;
@@ -46,8 +47,8 @@ pub struct Buf {
     pub sigmask: bool,
     /// The address itself has a meaning to the kernel (a futex word): it must not be redirected.
     pub in_place: bool,
-    /// The kernel reads it: its content is an input of the call. Always so for `In`, never for `Out`;
-    /// `InOut` without it is an output in which the kernel leaves gaps.
+    /// The kernel reads it: its content is an input of the call. Always so for `In`, never for
+    /// `Out`; `InOut` without it is an output in which the kernel leaves gaps.
     pub input: bool,
     /// What it holds, for printing.
     pub shape: Shape,
@@ -96,10 +97,10 @@ pub struct OutRange {
 
 /// Which memory the kernel will read and write in this call.
 ///
-/// A pointer that is null, or that the kernel will not follow with these arguments, has no buffer. Nor
-/// has a structure with pointers, a vector or a string that cannot be read: the kernel will find the
-/// same and say EFAULT. Plain input buffers are not checked: the caller finds out when copying them, and
-/// must then leave the pointer as it is.
+/// A pointer that is null, or that the kernel will not follow with these arguments, has no buffer.
+/// Nor has a structure with pointers, a vector or a string that cannot be read: the kernel will
+/// find the same and say EFAULT. Plain input buffers are not checked: the caller finds out when
+/// copying them, and must then leave the pointer as it is.
 pub fn plan(row: &Row, call: &Call, mem: &dyn Memory) -> Plan {
     let mut p = Planner {
         call,
@@ -310,10 +311,11 @@ fn number(bytes: &[u8], off: u32, width: u8) -> Option<u64> {
 
 /// Which bytes the kernel wrote, given the result of the call (-4095..-1: an error).
 ///
-/// `read(buf, off, bytes)` reads a buffer of the plan as it is after the call. Pointers inside buffers
-/// are never in the result, as they may point to scratch memory at that moment. Ranges of a buffer with
-/// [`Dir::InOut`] may hold bytes that the kernel left as they were; memory that the application itself
-/// cannot write may be named there too (a constant `timespec` of `ppoll`), and is then unchanged.
+/// `read(buf, off, bytes)` reads a buffer of the plan as it is after the call. Pointers inside
+/// buffers are never in the result, as they may point to scratch memory at that moment. Ranges of a
+/// buffer with [`Dir::InOut`] may hold bytes that the kernel left as they were; memory that the
+/// application itself cannot write may be named there too (a constant `timespec` of `ppoll`), and
+/// is then unchanged.
 pub fn outputs(
     row: &Row,
     call: &Call,

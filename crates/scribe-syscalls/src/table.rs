@@ -89,8 +89,8 @@ pub fn lookup(call: &Call) -> Option<&'static Row> {
     entry.whole
 }
 
-/// Whether a number is above the range of this table, so that the call is to be answered with ENOSYS and
-/// a warning: a kernel of the table's time would do the same.
+/// Whether a number is above the range of this table, so that the call is to be answered with
+/// ENOSYS and a warning: a kernel of the table's time would do the same.
 pub fn unknown_is_enosys(nr: u32) -> bool {
     nr > KNOWN_MAX || index()[nr as usize].is_empty()
 }

@@ -47,7 +47,8 @@ fn memory() -> impl Strategy<Value = Mem> {
 }
 
 fn address() -> impl Strategy<Value = u64> {
-    prop_oneof![8 => 0x1000u64..0x5000, 2 => (0x200u64..0xa00).prop_map(|a| a * 8), 1 => any::<u64>()]
+    prop_oneof![8 => 0x1000u64..0x5000, 2 => (0x200u64..0xa00).prop_map(|a| a * 8),
+        1 => any::<u64>()]
 }
 
 fn argument() -> impl Strategy<Value = u64> {
@@ -122,7 +123,8 @@ proptest! {
     }
 
     #[test]
-    fn any_number_can_be_looked_up(nr in any::<u32>(), args in prop::array::uniform6(any::<u64>())) {
+    fn any_number_can_be_looked_up(nr in any::<u32>(),
+        args in prop::array::uniform6(any::<u64>())) {
         lookup(&Call { nr, args });
         scribe_syscalls::syscall_name(nr);
         scribe_syscalls::unknown_is_enosys(nr);

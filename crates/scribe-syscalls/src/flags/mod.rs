@@ -1,7 +1,7 @@
 //! Names of flags and enumerated values.
 //!
-//! The values come from the kernel's own headers (crate `linux-raw-sys`), or are written out where it has
-//! them not.
+//! The values come from the kernel's own headers (crate `linux-raw-sys`), or are written out where
+//! it has them not.
 
 mod file;
 mod misc;
@@ -14,7 +14,8 @@ pub(crate) use sock::*;
 /// Names of the bits or values of an argument.
 #[derive(Debug)]
 pub struct FlagSet {
-    /// Bits that hold one enumerated value instead of a flag each (`O_ACCMODE`, the type of a socket).
+    /// Bits that hold one enumerated value instead of a flag each (`O_ACCMODE`, the type of a
+    /// socket).
     pub field: u64,
     /// Values with names; those that lie within `field` are its values.
     pub names: &'static [(u64, &'static str)],
@@ -39,7 +40,8 @@ macro_rules! flagsets {
             use $module::*;
             $crate::flags::FlagSet {
                 field: $crate::flags::or_zero(&[$($field)?]),
-                names: &[ $( ($crate::flags::flag_value!($name $(= $value)?), stringify!($name)) ),* ],
+                names: &[ $( ($crate::flags::flag_value!($name $(= $value)?),
+                    stringify!($name)) ),* ],
             }
         };
     )* };

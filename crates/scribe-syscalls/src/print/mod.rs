@@ -1,8 +1,8 @@
 //! Calls as text, in the style of strace.
 //!
-//! What a pointer leads to is found with [`plan`](crate::plan()) and [`outputs`](crate::outputs()), so that
-//! printing holds no rules of its own. Memory is what was recorded of the call; what is missing there is
-//! printed as an address.
+//! What a pointer leads to is found with [`plan`](crate::plan()) and [`outputs`](crate::outputs()),
+//! so that printing holds no rules of its own. Memory is what was recorded of the call; what is
+//! missing there is printed as an address.
 
 mod control;
 mod sock;
@@ -49,8 +49,8 @@ pub fn format_call(
     p.out
 }
 
-/// A call without its result: `openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC)`. Memory that the
-/// kernel is yet to write is printed as an address.
+/// A call without its result: `openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC)`. Memory that
+/// the kernel is yet to write is printed as an address.
 pub fn format_args(row: &Row, call: &Call, mem: &dyn Memory, opts: &FormatOpts) -> String {
     let mut p = Printer::new(row, call, None, mem, opts);
     p.call();

@@ -7,8 +7,8 @@ use crate::effect::Effect;
 use crate::flags as f;
 use crate::rows::poll::MASK_PAIR;
 
-/// Pointers to `struct iocb`s. The kernel writes a key into each, and gives its address back in the event;
-/// buffers they point to are used later: engine.
+/// Pointers to `struct iocb`s. The kernel writes a key into each, and gives its address back in the
+/// event; buffers they point to are used later: engine.
 const IOCBS: Ty = Ty::Ptr(nest(
     pin(Shape::U64s, Len::Elems(1, 8)),
     8,
@@ -32,7 +32,8 @@ rows! { ROWS:
         result: raw_out(32)) .special(Special::IoCancel);
 
     425 io_uring_setup(entries: UINT, params: ADDR) -> Fd .refuse(f::ENOSYS) .eff(Effect::OpensFd);
-    426 io_uring_enter(fd: FD, to_submit: UINT, min_complete: UINT, flags: HEX, sig: ADDR, size: SIZE)
+    426 io_uring_enter(fd: FD, to_submit: UINT, min_complete: UINT, flags: HEX, sig: ADDR,
+        size: SIZE)
         .may() .refuse(f::ENOSYS);
     427 io_uring_register(fd: FD, opcode: UINT, arg: ADDR, nr_args: UINT) .refuse(f::ENOSYS);
     298 perf_event_open(attr: ADDR, pid: PID, cpu: INT, group_fd: FD, flags: HEX) -> Fd

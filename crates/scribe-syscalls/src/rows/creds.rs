@@ -6,8 +6,8 @@ use crate::dsl::*;
 use crate::effect::Effect;
 use crate::flags as f;
 
-/// `cap_user_data_t`: one element in version 1, two in versions 2 and 3 (kernel/capability.c). An unknown
-/// version is only told the right one.
+/// `cap_user_data_t`: one element in version 1, two in versions 2 and 3 (kernel/capability.c). An
+/// unknown version is only told the right one.
 fn cap_data_len(ctx: &Ctx) -> u64 {
     match ctx.mem.read_u32(ctx.call.args[0]) {
         Some(0x1998_0330) => 12,
@@ -63,18 +63,22 @@ rows! { ROWS:
         .special(Special::Seccomp) .eff(CRED);
     317 seccomp[sub32(0, 1, "SECCOMP_SET_MODE_FILTER")](operation: UINT, flags: flags(&f::SECCOMP),
         args: SOCK_FPROG) .special(Special::Seccomp) .eff(CRED);
-    317 seccomp[sub32(0, 2, "SECCOMP_GET_ACTION_AVAIL")](operation: UINT, flags: HEX, args: raw_in(4));
-    317 seccomp[sub32(0, 3, "SECCOMP_GET_NOTIF_SIZES")](operation: UINT, flags: HEX, args: raw_out(6));
+    317 seccomp[sub32(0, 2, "SECCOMP_GET_ACTION_AVAIL")](operation: UINT, flags: HEX,
+        args: raw_in(4));
+    317 seccomp[sub32(0, 3, "SECCOMP_GET_NOTIF_SIZES")](operation: UINT, flags: HEX,
+        args: raw_out(6));
     317 seccomp(operation: UINT, flags: HEX, args: ADDR) .refuse(f::EINVAL);
 
-    444 landlock_create_ruleset(attr: input(Shape::Opaque, Len::Small(1)), size: SIZE, flags: HEX) -> Fd
+    444 landlock_create_ruleset(attr: input(Shape::Opaque, Len::Small(1)), size: SIZE,
+        flags: HEX) -> Fd
         .eff(Effect::OpensFd);
     445 landlock_add_rule(ruleset_fd: FD, rule_type: INT,
         rule_attr: input(Shape::Opaque, Len::With(landlock_rule_len)), flags: HEX)
         .eff(Effect::SetsFile(0));
     446 landlock_restrict_self(ruleset_fd: FD, flags: HEX) .eff(CRED);
     459 lsm_get_self_attr(attr: UINT, ctx: LSM_CTX, size: LSM_SIZE, flags: HEX) .eff(CRED);
-    460 lsm_set_self_attr(attr: UINT, ctx: input(Shape::Opaque, Len::Arg32(2)), size: UINT, flags: HEX)
+    460 lsm_set_self_attr(attr: UINT, ctx: input(Shape::Opaque, Len::Arg32(2)), size: UINT,
+        flags: HEX)
         .eff(CRED);
     461 lsm_list_modules(ids: output(Shape::U64s, Len::AtPtr(1), Out::RetTimes(8)), size: LSM_SIZE,
         flags: HEX);

@@ -56,14 +56,16 @@ rows! { ROWS:
     278 vmsplice(fd: FD, iov: Ty::Ptr(nest(pin(Shape::Iovec, Len::Elems(2, 16)), 16, IOV_BOTH)),
         nr_segs: ULONG, flags: flags(&f::SPLICE)) -> Size
         .may() .special(Special::Vmsplice) .eff(Effect::Writes(0));
-    326 copy_file_range(fd_in: FD, off_in: OFFSET, fd_out: FD, off_out: OFFSET, len: SIZE, flags: HEX)
+    326 copy_file_range(fd_in: FD, off_in: OFFSET, fd_out: FD, off_out: OFFSET, len: SIZE,
+        flags: HEX)
         -> Size .may() .eff(Effect::Moves { from: 0, to: 2 });
 
     32 dup(oldfd: FD) -> Fd .eff(Effect::Dup { from: 0, to: None, cloexec: false });
     33 dup2(oldfd: FD, newfd: FD) -> Fd .eff(Effect::Dup { from: 0, to: Some(1), cloexec: false });
     292 dup3(oldfd: FD, newfd: FD, flags: flags(&f::OPEN_ONLY)) -> Fd
         .eff(Effect::Dup { from: 0, to: Some(1), cloexec: false });
-    436 close_range(first: UINT, last: UINT, flags: flags(&f::CLOSE_RANGE)) .eff(Effect::ClosesRange);
+    436 close_range(first: UINT, last: UINT, flags: flags(&f::CLOSE_RANGE))
+        .eff(Effect::ClosesRange);
     22 pipe(pipefd: sout(Shape::FdPair, 8)) .eff(Effect::OpensFds2 { arg: 0 });
     293 pipe2(pipefd: sout(Shape::FdPair, 8), flags: flags(&f::OPEN_ONLY))
         .eff(Effect::OpensFds2 { arg: 0 });
@@ -84,7 +86,8 @@ rows! { ROWS:
     285 fallocate(fd: FD, mode: flags(&f::FALLOC), offset: OFF, len: OFF)
         .eff(Effect::InodeWrites(0));
     187 readahead(fd: FD, offset: OFF, count: SIZE) .eff(Effect::GetsFile(0));
-    221 fadvise64(fd: FD, offset: OFF, len: SIZE, advice: oneof(&f::FADVISE)) .eff(Effect::SetsFile(0));
+    221 fadvise64(fd: FD, offset: OFF, len: SIZE, advice: oneof(&f::FADVISE))
+        .eff(Effect::SetsFile(0));
     451 cachestat(fd: UINT, range: raw_in(16), cstat: raw_out(40), flags: HEX)
         .eff(Effect::GetsFile(0));
 
@@ -120,7 +123,8 @@ rows! { ROWS:
         size: SIZE) .eff(Effect::PathWrites);
     464 getxattrat(dirfd: DIRFD, path: PATH, at_flags: flags(&f::AT), name: XATTR, args: XATTR_GET,
         size: SIZE) -> Size .eff(Effect::PathReads);
-    465 listxattrat(dirfd: DIRFD, path: PATH, at_flags: flags(&f::AT), list: bytes_out(4), size: SIZE)
+    465 listxattrat(dirfd: DIRFD, path: PATH, at_flags: flags(&f::AT), list: bytes_out(4),
+        size: SIZE)
         -> Size .eff(Effect::PathReads);
     466 removexattrat(dirfd: DIRFD, path: PATH, at_flags: flags(&f::AT), name: XATTR)
         .eff(Effect::PathWrites);

@@ -51,7 +51,8 @@ rows! { MOUNTS:
     166 umount2(target: PATH, flags: flags(&f::UMOUNT)) .eff(MNT);
     155 pivot_root(new_root: PATH, put_old: PATH) .eff(MNT);
     428 open_tree(dirfd: DIRFD, path: PATH, flags: HEX) -> Fd .eff(Effect::OpensFd);
-    467 open_tree_attr(dirfd: DIRFD, path: PATH, flags: HEX, attr: input(Shape::Opaque, Len::Small(4)),
+    467 open_tree_attr(dirfd: DIRFD, path: PATH, flags: HEX, attr: input(Shape::Opaque,
+        Len::Small(4)),
         size: SIZE) -> Fd .eff(Effect::OpensFd);
     429 move_mount(from_dirfd: DIRFD, from_path: PATH, to_dirfd: DIRFD, to_path: PATH, flags: HEX)
         .eff(MNT);
@@ -66,17 +67,20 @@ rows! { MOUNTS:
         value: input(Shape::Bytes, Len::Arg32(4)), aux: INT) .eff(MNT);
     431 fsconfig[fsc(3, "FSCONFIG_SET_PATH")](fd: FD, cmd: UINT, key: KEY, value: PATH, aux: DIRFD)
         .eff(MNT);
-    431 fsconfig[fsc(4, "FSCONFIG_SET_PATH_EMPTY")](fd: FD, cmd: UINT, key: KEY, value: PATH, aux: DIRFD)
+    431 fsconfig[fsc(4, "FSCONFIG_SET_PATH_EMPTY")](fd: FD, cmd: UINT, key: KEY, value: PATH,
+        aux: DIRFD)
         .eff(MNT);
     431 fsconfig[fsc(5, "FSCONFIG_SET_FD")](fd: FD, cmd: UINT, key: KEY, value: UNUSED, aux: FD)
         .eff(MNT);
     431 fsconfig[fsc(6, "FSCONFIG_CMD_CREATE")](fd: FD, cmd: UINT) .eff(MNT);
     431 fsconfig[fsc(7, "FSCONFIG_CMD_RECONFIGURE")](fd: FD, cmd: UINT) .eff(MNT);
     431 fsconfig[fsc(8, "FSCONFIG_CMD_CREATE_EXCL")](fd: FD, cmd: UINT) .eff(MNT);
-    431 fsconfig(fd: FD, cmd: UINT, key: ADDR, value: ADDR, aux: INT) .refuse(f::EOPNOTSUPP) .eff(MNT);
+    431 fsconfig(fd: FD, cmd: UINT, key: ADDR, value: ADDR, aux: INT) .refuse(f::EOPNOTSUPP)
+        .eff(MNT);
     457 statmount(req: SREQ, buf: output(Shape::Opaque, Len::Arg(2), Out::With(statmount_size)),
         bufsize: SIZE, flags: HEX) .eff(Effect::PathReads);
-    458 listmount(req: SREQ, ids: output(Shape::U64s, Len::Elems(2, 8), Out::RetTimes(8)), nr_ids: SIZE,
+    458 listmount(req: SREQ, ids: output(Shape::U64s, Len::Elems(2, 8), Out::RetTimes(8)),
+        nr_ids: SIZE,
         flags: HEX) .eff(Effect::PathReads);
 }
 
@@ -87,7 +91,8 @@ macro_rules! quotas {
             $(
                 179 quotactl[quota(0, $cmd, stringify!($name))](cmd: HEX, special: PATH, id: ID,
                     addr: $addr) .eff(MNT);
-                443 quotactl_fd[quota(1, $cmd, stringify!($name))](fd: FD, cmd: HEX, id: ID, addr: $addr)
+                443 quotactl_fd[quota(1, $cmd, stringify!($name))](fd: FD, cmd: HEX, id: ID,
+                    addr: $addr)
                     .eff(MNT);
             )*
             179 quotactl(cmd: HEX, special: PATH, id: ID, addr: ADDR) .refuse(f::EINVAL) .eff(MNT);

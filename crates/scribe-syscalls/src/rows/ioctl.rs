@@ -1,5 +1,5 @@
-//! `ioctl(2)`: one row a command. Commands without a row are unknown on purpose: the direction and size
-//! in a number say nothing of pointers in the structure, and often not the truth.
+//! `ioctl(2)`: one row a command. Commands without a row are unknown on purpose: the direction and
+//! size in a number say nothing of pointers in the structure, and often not the truth.
 
 use linux_raw_sys::ioctl as c;
 
@@ -169,7 +169,8 @@ fn verity_len(ctx: &Ctx) -> u64 {
     4 + u64::from(ctx.mem.read_u32(ctx.addr).unwrap_or(0) >> 16)
 }
 
-/// `struct pm_scan_arg` of PAGEMAP_SCAN: a vector of regions, 24 bytes each; the result counts them.
+/// `struct pm_scan_arg` of PAGEMAP_SCAN: a vector of regions, 24 bytes each; the result counts
+/// them.
 const PM_SCAN: &[Field] = &[field(
     40,
     pout(Shape::Opaque, Len::FieldElems(48, 8, 24), Out::RetTimes(24)),
@@ -336,7 +337,8 @@ fn ioc_size(ctx: &Ctx) -> u64 {
     ctx.call.args[1] >> 16 & 0x3fff
 }
 
-/// An output whose size is in the number of the command; the result says how much was written (evdev).
+/// An output whose size is in the number of the command; the result says how much was written
+/// (evdev).
 const SIZED: Ty = output(Shape::Opaque, Len::With(ioc_size), Out::Ret);
 
 /// `struct rand_pool_info`: entropy, size, data.

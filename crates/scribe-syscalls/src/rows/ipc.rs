@@ -16,7 +16,8 @@ fn mq_attr_len(ctx: &Ctx) -> u64 {
     if ctx.call.args[1] & 0o100 != 0 { 64 } else { 0 }
 }
 
-/// With `SIGEV_THREAD` the value points to a cookie of 32 bytes (`NOTIFY_COOKIE_LEN`, ipc/mqueue.c).
+/// With `SIGEV_THREAD` the value points to a cookie of 32 bytes (`NOTIFY_COOKIE_LEN`,
+/// ipc/mqueue.c).
 fn cookie_len(ctx: &Ctx) -> u64 {
     if ctx.mem.read_u32(ctx.parent.wrapping_add(12)) == Some(2) {
         32
@@ -55,7 +56,8 @@ rows! { ROWS:
     31 shmctl(shmid: INT, cmd: INT, buf: ADDR) .refuse(f::EINVAL) .eff(IPC);
 
     64 semget(key: HEX, nsems: INT, semflg: IPCFLG) .eff(IPC);
-    65 semop(semid: INT, sops: input(Shape::Sembuf, Len::Elems32(2, 6)), nsops: UINT) .may() .eff(IPC);
+    65 semop(semid: INT, sops: input(Shape::Sembuf, Len::Elems32(2, 6)), nsops: UINT) .may()
+        .eff(IPC);
     220 semtimedop(semid: INT, sops: input(Shape::Sembuf, Len::Elems32(2, 6)), nsops: UINT,
         timeout: TIMESPEC) .may() .eff(IPC);
     66 semctl[sem(0, "IPC_RMID")](semid: INT, semnum: INT, cmd: INT, arg: UNUSED) .eff(IPC);
@@ -64,8 +66,8 @@ rows! { ROWS:
     66 semctl[sem(3, "IPC_INFO")](semid: INT, semnum: INT, cmd: INT, arg: raw_out(40)) .eff(IPC);
     66 semctl[sem(11, "GETPID")](semid: INT, semnum: INT, cmd: INT, arg: UNUSED) .eff(IPC);
     66 semctl[sem(12, "GETVAL")](semid: INT, semnum: INT, cmd: INT, arg: UNUSED) .eff(IPC);
-    // The number of semaphores is not in the call. `outputs` names all that could have been written;
-    // the engine may ask for `sem_nsems` instead.
+    // The number of semaphores is not in the call. `outputs` names all that could have been
+    // written; the engine may ask for `sem_nsems` instead.
     66 semctl[sem(13, "GETALL")](semid: INT, semnum: INT, cmd: INT,
         arg: Ty::Ptr(in_place(gaps(pout(Shape::U16s, Len::Readable(64_000), Out::Full)))))
         .special(Special::SemctlGetall) .eff(IPC);
@@ -76,13 +78,16 @@ rows! { ROWS:
         arg: Ty::Ptr(in_place(pin(Shape::U16s, Len::Readable(64_000))))) .eff(IPC);
     66 semctl[sem(18, "SEM_STAT")](semid: INT, semnum: INT, cmd: INT, arg: raw_out(104)) .eff(IPC);
     66 semctl[sem(19, "SEM_INFO")](semid: INT, semnum: INT, cmd: INT, arg: raw_out(40)) .eff(IPC);
-    66 semctl[sem(20, "SEM_STAT_ANY")](semid: INT, semnum: INT, cmd: INT, arg: raw_out(104)) .eff(IPC);
+    66 semctl[sem(20, "SEM_STAT_ANY")](semid: INT, semnum: INT, cmd: INT, arg: raw_out(104))
+        .eff(IPC);
     66 semctl(semid: INT, semnum: INT, cmd: INT, arg: ADDR) .refuse(f::EINVAL) .eff(IPC);
 
     68 msgget(key: HEX, msgflg: IPCFLG) .eff(IPC);
-    69 msgsnd(msqid: INT, msgp: input(Shape::Opaque, Len::With(msg_len)), msgsz: SIZE, msgflg: IPCFLG)
+    69 msgsnd(msqid: INT, msgp: input(Shape::Opaque, Len::With(msg_len)), msgsz: SIZE,
+        msgflg: IPCFLG)
         .may() .eff(IPC);
-    70 msgrcv(msqid: INT, msgp: output(Shape::Opaque, Len::With(msg_len), Out::RetPlus(8)), msgsz: SIZE,
+    70 msgrcv(msqid: INT, msgp: output(Shape::Opaque, Len::With(msg_len), Out::RetPlus(8)),
+        msgsz: SIZE,
         msgtyp: LONG, msgflg: IPCFLG) -> Size .may() .eff(IPC);
     71 msgctl[shm(0, "IPC_RMID")](msqid: INT, cmd: INT, buf: UNUSED) .eff(IPC);
     71 msgctl[shm(1, "IPC_SET")](msqid: INT, cmd: INT, buf: raw_in(120)) .eff(IPC);
@@ -101,5 +106,6 @@ rows! { ROWS:
     243 mq_timedreceive(mqdes: FD, msg: bytes_out(2), len: SIZE, prio: sout(Shape::U32, 4),
         timeout: TIMESPEC) -> Size .may() .eff(Effect::Reads(0));
     244 mq_notify(mqdes: FD, sevp: SIGEVENT) .eff(Effect::SetsFile(0));
-    245 mq_getsetattr(mqdes: FD, newattr: raw_in(64), oldattr: raw_out(64)) .eff(Effect::SetsFile(0));
+    245 mq_getsetattr(mqdes: FD, newattr: raw_in(64), oldattr: raw_out(64))
+        .eff(Effect::SetsFile(0));
 }

@@ -6,7 +6,8 @@ use crate::dsl::*;
 use crate::effect::Effect;
 use crate::flags as f;
 
-/// Bytes of a node mask: `maxnode` counts one bit more than there are (mm/mempolicy.c, `get_nodes`).
+/// Bytes of a node mask: `maxnode` counts one bit more than there are (mm/mempolicy.c,
+/// `get_nodes`).
 fn nodes<const ARG: usize>(ctx: &Ctx) -> u64 {
     let bytes = ctx.call.args[ARG]
         .saturating_sub(1)
@@ -25,7 +26,8 @@ const fn nodes_in<const ARG: usize>() -> Ty {
 }
 
 rows! { ROWS:
-    9 mmap(addr: ADDR, length: SIZE, prot: flags(&f::PROT), flags: flags(&f::MAP), fd: FD, offset: HEX)
+    9 mmap(addr: ADDR, length: SIZE, prot: flags(&f::PROT), flags: flags(&f::MAP), fd: FD,
+        offset: HEX)
         -> Addr .special(Special::Mmap) .eff(Effect::Mm);
     10 mprotect(addr: ADDR, len: SIZE, prot: flags(&f::PROT))
         .special(Special::Mprotect) .eff(Effect::Mm);
@@ -57,19 +59,24 @@ rows! { ROWS:
         .refuse(f::EOPNOTSUPP) .eff(Effect::Mm);
     323 userfaultfd(flags: HEX) -> Fd .refuse(f::ENOSYS) .eff(Effect::OpensFd);
 
-    237 mbind(addr: ADDR, len: SIZE, mode: INT, nodemask: nodes_in::<4>(), maxnode: ULONG, flags: HEX)
+    237 mbind(addr: ADDR, len: SIZE, mode: INT, nodemask: nodes_in::<4>(), maxnode: ULONG,
+        flags: HEX)
         .eff(Effect::Mm);
     238 set_mempolicy(mode: INT, nodemask: nodes_in::<2>(), maxnode: ULONG) .eff(Effect::Mm);
     239 get_mempolicy(mode: sout(Shape::I32, 4),
         nodemask: output(Shape::U64s, Len::With(nodes::<2>), Out::Full), maxnode: ULONG, addr: ADDR,
         flags: HEX) .eff(Effect::Mm);
-    450 set_mempolicy_home_node(start: ADDR, len: SIZE, home_node: ULONG, flags: HEX) .eff(Effect::Mm);
-    256 migrate_pages(pid: PID, maxnode: ULONG, old_nodes: nodes_in::<1>(), new_nodes: nodes_in::<1>())
+    450 set_mempolicy_home_node(start: ADDR, len: SIZE, home_node: ULONG, flags: HEX)
+        .eff(Effect::Mm);
+    256 migrate_pages(pid: PID, maxnode: ULONG, old_nodes: nodes_in::<1>(),
+        new_nodes: nodes_in::<1>())
         .eff(Effect::OtherMm);
-    // `pages` holds addresses of the other process; an error may come after some states were written.
+    // `pages` holds addresses of the other process; an error may come after some states were
+    // written.
     279 move_pages(pid: PID, count: ULONG, pages: input(Shape::U64s, Len::Elems(1, 8)),
         nodes: input(Shape::I32s, Len::Elems(1, 4)),
-        status: Ty::Ptr(gaps(pout(Shape::I32s, Len::Elems(1, 4), Out::Always))), flags: HEX) .eff(Effect::OtherMm);
+        status: Ty::Ptr(gaps(pout(Shape::I32s, Len::Elems(1, 4), Out::Always))), flags: HEX)
+        .eff(Effect::OtherMm);
     310 process_vm_readv(pid: PID, local_iov: iovec(2, IOV_OUT), liovcnt: ULONG,
         remote_iov: iovec(4, &[]), riovcnt: ULONG, flags: HEX) -> Size .eff(Effect::OtherMm);
     311 process_vm_writev(pid: PID, local_iov: iovec(2, IOV_IN), liovcnt: ULONG,

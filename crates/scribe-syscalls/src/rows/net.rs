@@ -84,14 +84,16 @@ const fn opt(level: u64, name: u64, text: &'static str) -> Sub {
 }
 
 rows! { ROWS:
-    41 socket(domain: oneof(&f::AF), kind: flags(&f::SOCK), protocol: INT) -> Fd .eff(Effect::OpensFd);
+    41 socket(domain: oneof(&f::AF), kind: flags(&f::SOCK), protocol: INT) -> Fd
+        .eff(Effect::OpensFd);
     53 socketpair(domain: oneof(&f::AF), kind: flags(&f::SOCK), protocol: INT,
         sv: sout(Shape::FdPair, 8)) .eff(Effect::OpensFds2 { arg: 3 });
     42 connect(fd: FD, addr: sockaddr(2), addrlen: UINT) .may() .eff(Effect::SetsSocket(0));
     49 bind(fd: FD, addr: sockaddr(2), addrlen: UINT) .eff(Effect::SetsSocket(0));
     50 listen(fd: FD, backlog: INT) .eff(Effect::SetsSocket(0));
     48 shutdown(fd: FD, how: oneof(&f::SHUT)) .eff(Effect::SetsSocket(0));
-    43 accept(fd: FD, addr: sockaddr_out(2), addrlen: SOCKLEN) -> Fd .may() .eff(Effect::Accepts(0));
+    43 accept(fd: FD, addr: sockaddr_out(2), addrlen: SOCKLEN) -> Fd .may()
+        .eff(Effect::Accepts(0));
     288 accept4(fd: FD, addr: sockaddr_out(2), addrlen: SOCKLEN, flags: flags(&f::SOCK_ONLY)) -> Fd
         .may() .eff(Effect::Accepts(0));
     51 getsockname(fd: FD, addr: sockaddr_out(2), addrlen: SOCKLEN) .eff(Effect::GetsFile(0));
@@ -101,8 +103,10 @@ rows! { ROWS:
         addrlen: UINT) -> Size .may() .eff(Effect::Writes(0));
     45 recvfrom(fd: FD, buf: bytes_out(2), len: SIZE, flags: flags(&f::MSG), addr: sockaddr_out(5),
         addrlen: SOCKLEN) -> Size .may() .eff(Effect::Reads(0));
-    46 sendmsg(fd: FD, msg: MSG_SEND, flags: flags(&f::MSG)) -> Size .may() .eff(Effect::SendFds(0));
-    47 recvmsg(fd: FD, msg: MSG_RECV, flags: flags(&f::MSG)) -> Size .may() .eff(Effect::RecvFds(0));
+    46 sendmsg(fd: FD, msg: MSG_SEND, flags: flags(&f::MSG)) -> Size .may()
+        .eff(Effect::SendFds(0));
+    47 recvmsg(fd: FD, msg: MSG_RECV, flags: flags(&f::MSG)) -> Size .may()
+        .eff(Effect::RecvFds(0));
     307 sendmmsg(fd: FD, msgvec: MMSG_SEND, vlen: UINT, flags: flags(&f::MSG))
         .may() .eff(Effect::SendFds(0));
     299 recvmmsg(fd: FD, msgvec: MMSG_RECV, vlen: UINT, flags: flags(&f::MSG),
@@ -112,7 +116,8 @@ rows! { ROWS:
         optval: input(Shape::Sockopt, Len::Arg32(4)), optlen: INT) .eff(Effect::SetsFile(0));
     54 setsockopt[opt(1, 26, "SO_ATTACH_FILTER")](fd: FD, level: LEVEL, optname: Ty::SockOpt,
         optval: SOCK_FPROG, optlen: INT) .eff(Effect::SetsFile(0));
-    54 setsockopt[opt(1, 51, "SO_ATTACH_REUSEPORT_CBPF")](fd: FD, level: LEVEL, optname: Ty::SockOpt,
+    54 setsockopt[opt(1, 51, "SO_ATTACH_REUSEPORT_CBPF")](fd: FD, level: LEVEL,
+        optname: Ty::SockOpt,
         optval: SOCK_FPROG, optlen: INT) .eff(Effect::SetsFile(0));
     // Memory shared with the kernel, or read by it after the call: programs do without.
     54 setsockopt[opt(1, 60, "SO_ZEROCOPY")](fd: FD, level: LEVEL, optname: Ty::SockOpt,

@@ -27,10 +27,12 @@ rows! { ROWS:
     85 creat(path: PATH, mode: MODE) -> Fd .may() .eff(Effect::OpensPath { dir: None, path: 0 });
     257 openat(dirfd: DIRFD, path: PATH, flags: flags(&f::OPEN), mode: MODE) -> Fd
         .may() .eff(Effect::OpensPath { dir: Some(0), path: 1 });
-    437 openat2(dirfd: DIRFD, path: PATH, how: input(Shape::OpenHow, Len::Small(3)), size: SIZE) -> Fd
+    437 openat2(dirfd: DIRFD, path: PATH, how: input(Shape::OpenHow, Len::Small(3)),
+        size: SIZE) -> Fd
         .may() .eff(Effect::OpensPath { dir: Some(0), path: 1 });
     303 name_to_handle_at(dirfd: DIRFD, path: PATH, handle: HANDLE,
-        mount_id: Ty::Ptr(gaps(pout(Shape::U32, Len::With(mount_id_len), Out::Always))), flags: flags(&f::AT))
+        mount_id: Ty::Ptr(gaps(pout(Shape::U32, Len::With(mount_id_len), Out::Always))),
+        flags: flags(&f::AT))
         .eff(Effect::PathReads);
     304 open_by_handle_at(mount_fd: DIRFD, handle: input(Shape::Opaque, Len::With(handle_len)),
         flags: flags(&f::OPEN)) -> Fd .may() .eff(Effect::OpensFd);
@@ -53,9 +55,11 @@ rows! { ROWS:
     // Returns the length of the string with its NUL, unlike the library's function.
     79 getcwd(buf: output(Shape::Str, Len::Arg(1), Out::Ret), size: SIZE) -> Size
         .eff(Effect::PathReads);
-    468 file_getattr(dirfd: DIRFD, path: PATH, attr: output(Shape::Opaque, Len::Small(3), Out::Full),
+    468 file_getattr(dirfd: DIRFD, path: PATH, attr: output(Shape::Opaque, Len::Small(3),
+        Out::Full),
         size: SIZE, flags: flags(&f::AT)) .eff(Effect::PathReads);
-    469 file_setattr(dirfd: DIRFD, path: PATH, attr: input(Shape::Opaque, Len::Small(3)), size: SIZE,
+    469 file_setattr(dirfd: DIRFD, path: PATH, attr: input(Shape::Opaque, Len::Small(3)),
+        size: SIZE,
         flags: flags(&f::AT)) .eff(Effect::PathWrites);
 
     76 truncate(path: PATH, length: OFF) .eff(Effect::PathWrites);
@@ -76,7 +80,8 @@ rows! { ROWS:
     266 symlinkat(target: PATH, newdirfd: DIRFD, linkpath: PATH) .eff(Effect::PathWrites);
     90 chmod(path: PATH, mode: MODE) .eff(Effect::PathWrites);
     268 fchmodat(dirfd: DIRFD, path: PATH, mode: MODE) .eff(Effect::PathWrites);
-    452 fchmodat2(dirfd: DIRFD, path: PATH, mode: MODE, flags: flags(&f::AT)) .eff(Effect::PathWrites);
+    452 fchmodat2(dirfd: DIRFD, path: PATH, mode: MODE, flags: flags(&f::AT))
+        .eff(Effect::PathWrites);
     92 chown(path: PATH, owner: ID, group: ID) .eff(Effect::PathWrites);
     94 lchown(path: PATH, owner: ID, group: ID) .eff(Effect::PathWrites);
     260 fchownat(dirfd: DIRFD, path: PATH, owner: ID, group: ID, flags: flags(&f::AT))
@@ -86,7 +91,8 @@ rows! { ROWS:
         .eff(Effect::PathWrites);
     132 utime(path: PATH, times: raw_in(16)) .eff(Effect::PathWrites);
     235 utimes(path: PATH, times: sin(Shape::Timeval2, 32)) .eff(Effect::PathWrites);
-    261 futimesat(dirfd: DIRFD, path: PATH, times: sin(Shape::Timeval2, 32)) .eff(Effect::PathWrites);
+    261 futimesat(dirfd: DIRFD, path: PATH, times: sin(Shape::Timeval2, 32))
+        .eff(Effect::PathWrites);
     280 utimensat(dirfd: DIRFD, path: PATH, times: sin(Shape::Timespec2, 32), flags: flags(&f::AT))
         .eff(Effect::PathWrites);
 

@@ -5,8 +5,9 @@ use crate::dsl::*;
 use crate::effect::Effect;
 use crate::flags as f;
 
-/// Bytes of an `fd_set`: whole longs (`FDS_BYTES`, include/linux/poll.h). The kernel cuts `nfds` to the
-/// size of the descriptor table, which may lie below what the caller says: as much as can be read.
+/// Bytes of an `fd_set`: whole longs (`FDS_BYTES`, include/linux/poll.h). The kernel cuts `nfds` to
+/// the size of the descriptor table, which may lie below what the caller says: as much as can be
+/// read.
 fn fd_set_len(ctx: &Ctx) -> u64 {
     let n = (ctx.call.args[0] as i32).max(0) as u64;
     let bytes = n.div_ceil(64) * 8;
@@ -58,7 +59,8 @@ rows! { ROWS:
         .may() .eff(Effect::Epoll(0));
     281 epoll_pwait(epfd: FD, events: EVENTS, maxevents: INT, timeout: INT, sigmask: sigmask(5),
         size: SIZE) .may() .eff(Effect::Epoll(0));
-    441 epoll_pwait2(epfd: FD, events: EVENTS, maxevents: INT, timeout: TIMESPEC, sigmask: sigmask(5),
+    441 epoll_pwait2(epfd: FD, events: EVENTS, maxevents: INT, timeout: TIMESPEC,
+        sigmask: sigmask(5),
         size: SIZE) .may() .eff(Effect::Epoll(0));
     214 epoll_ctl_old() .refuse(f::ENOSYS);
     215 epoll_wait_old() .refuse(f::ENOSYS);

@@ -94,16 +94,19 @@ rows! { ROWS:
         cookie: sout(Shape::Hex64, 8)) .eff(Effect::Pid);
     157 prctl[o!(PR_SCHED_CORE)](option: INT, op: INT, pid: PID, kind: INT, cookie: UNUSED)
         .eff(Effect::Pid);
-    157 prctl[o!(PR_SET_MDWE)](option: INT, bits: HEX) .special(Special::PrctlSetMdwe) .eff(Effect::Mm);
+    157 prctl[o!(PR_SET_MDWE)](option: INT, bits: HEX) .special(Special::PrctlSetMdwe)
+        .eff(Effect::Mm);
     157 prctl[o!(PR_GET_MDWE)](option: INT) -> Hex .eff(Effect::Mm);
     // The name of a mapping shows in /proc only.
     157 prctl[o!(PR_SET_VMA)](option: INT, attr: INT, addr: ADDR, size: SIZE, name: cstr(80))
         .eff(Effect::Mm);
-    157 prctl[o!(PR_GET_AUXV)](option: INT, auxv: bytes_out(2), size: SIZE) -> Size .eff(Effect::Mm);
+    157 prctl[o!(PR_GET_AUXV)](option: INT, auxv: bytes_out(2), size: SIZE) -> Size
+        .eff(Effect::Mm);
     157 prctl[o!(PR_SET_MEMORY_MERGE)](option: INT, state: INT) .eff(Effect::Mm);
     157 prctl[o!(PR_GET_MEMORY_MERGE)](option: INT) .eff(Effect::Mm);
     157 prctl[o!(PR_TIMER_CREATE_RESTORE_IDS)](option: INT, op: INT) .eff(Effect::Timer);
-    157 prctl[o!(PR_FUTEX_HASH)](option: INT, op: INT, slots: ULONG, flags: HEX) .eff(Effect::Futex);
+    157 prctl[o!(PR_FUTEX_HASH)](option: INT, op: INT, slots: ULONG, flags: HEX)
+        .eff(Effect::Futex);
     // Options of other architectures, all EINVAL here; and those that are newer than this table.
     157 prctl(option: INT, arg2: HEX, arg3: HEX, arg4: HEX, arg5: HEX) .refuse(f::EINVAL);
 }
@@ -116,8 +119,10 @@ const fn a(code: u32, name: &'static str) -> Sub {
 const MASK_OUT: Ty = sout(Shape::Hex64, 8);
 
 rows! { ARCH:
-    158 arch_prctl[a(0x1001, "ARCH_SET_GS")](code: INT, addr: ADDR) .special(Special::ArchPrctlSetGs);
-    158 arch_prctl[a(0x1002, "ARCH_SET_FS")](code: INT, addr: ADDR) .special(Special::ArchPrctlSetFs);
+    158 arch_prctl[a(0x1001, "ARCH_SET_GS")](code: INT, addr: ADDR)
+        .special(Special::ArchPrctlSetGs);
+    158 arch_prctl[a(0x1002, "ARCH_SET_FS")](code: INT, addr: ADDR)
+        .special(Special::ArchPrctlSetFs);
     158 arch_prctl[a(0x1003, "ARCH_GET_FS")](code: INT, addr: MASK_OUT)
         .special(Special::ArchPrctlGetFs);
     158 arch_prctl[a(0x1004, "ARCH_GET_GS")](code: INT, addr: MASK_OUT)
@@ -134,10 +139,12 @@ rows! { ARCH:
     158 arch_prctl[a(0x4001, "ARCH_GET_UNTAG_MASK")](code: INT, mask: MASK_OUT) .eff(Effect::Mm);
     // Tagged addresses and shadow stacks are not supported.
     158 arch_prctl[a(0x4002, "ARCH_ENABLE_TAGGED_ADDR")](code: INT, bits: INT) .refuse(f::ENODEV);
-    158 arch_prctl[a(0x4003, "ARCH_GET_MAX_TAG_BITS")](code: INT, bits: MASK_OUT) .refuse(f::ENODEV);
+    158 arch_prctl[a(0x4003, "ARCH_GET_MAX_TAG_BITS")](code: INT, bits: MASK_OUT)
+        .refuse(f::ENODEV);
     158 arch_prctl[a(0x4004, "ARCH_FORCE_TAGGED_SVA")](code: INT) .refuse(f::ENODEV);
     158 arch_prctl[a(0x5001, "ARCH_SHSTK_ENABLE")](code: INT, features: HEX) .refuse(f::EOPNOTSUPP);
-    158 arch_prctl[a(0x5002, "ARCH_SHSTK_DISABLE")](code: INT, features: HEX) .refuse(f::EOPNOTSUPP);
+    158 arch_prctl[a(0x5002, "ARCH_SHSTK_DISABLE")](code: INT, features: HEX)
+        .refuse(f::EOPNOTSUPP);
     158 arch_prctl[a(0x5003, "ARCH_SHSTK_LOCK")](code: INT, features: HEX) .refuse(f::EOPNOTSUPP);
     158 arch_prctl[a(0x5004, "ARCH_SHSTK_UNLOCK")](code: INT, features: HEX) .refuse(f::EOPNOTSUPP);
     158 arch_prctl[a(0x5005, "ARCH_SHSTK_STATUS")](code: INT, features: MASK_OUT)

@@ -27,8 +27,8 @@ fn clone3_out<const FLAG: u64>(ctx: &Ctx) -> u64 {
     }
 }
 
-/// `struct clone_args` (include/uapi/linux/sched.h). `child_tid`, stack and tls belong to the child: the
-/// engine sees to them.
+/// `struct clone_args` (include/uapi/linux/sched.h). `child_tid`, stack and tls belong to the
+/// child: the engine sees to them.
 const CLONE_ARGS: &[Field] = &[
     field(
         8,
@@ -73,7 +73,8 @@ rows! { ROWS:
         -> Pid .special(Special::Clone) .eff(Effect::Tasks);
     57 fork() -> Pid .special(Special::Fork) .eff(Effect::Tasks);
     58 vfork() -> Pid .may() .special(Special::Vfork) .eff(Effect::Tasks);
-    435 clone3(cl_args: Ty::Ptr(nest(pin(Shape::CloneArgs, Len::Small(1)), 0, CLONE_ARGS)), size: SIZE)
+    435 clone3(cl_args: Ty::Ptr(nest(pin(Shape::CloneArgs, Len::Small(1)), 0, CLONE_ARGS)),
+        size: SIZE)
         -> Pid .special(Special::Clone3) .eff(Effect::Tasks);
     59 execve(path: PATH, argv: STRS, envp: STRS) .special(Special::Execve) .eff(Effect::Tasks);
     322 execveat(dirfd: DIRFD, path: PATH, argv: STRS, envp: STRS, flags: flags(&f::AT))
@@ -81,11 +82,13 @@ rows! { ROWS:
     60 exit(status: INT) -> Never .special(Special::Exit) .eff(Effect::Tasks);
     231 exit_group(status: INT) -> Never .special(Special::ExitGroup) .eff(Effect::Tasks);
     61 wait4(pid: PID, wstatus: output(Shape::WaitStatus, Len::Fixed(4), Out::Positive),
-        options: flags(&f::WAIT), rusage: output(Shape::Rusage, Len::Fixed(144), Out::Positive)) -> Pid
+        options: flags(&f::WAIT), rusage: output(Shape::Rusage, Len::Fixed(144),
+        Out::Positive)) -> Pid
         .may() .eff(Effect::Pid);
     // A result of 0 does not tell whether a child was found, and with it the usage written.
     247 waitid(idtype: oneof(&f::P_ID), id: PID, infop: WAITID_INFO, options: flags(&f::WAIT),
-        rusage: Ty::Ptr(gaps(pout(Shape::Rusage, Len::Fixed(144), Out::Full)))) .may() .eff(Effect::Pid);
+        rusage: Ty::Ptr(gaps(pout(Shape::Rusage, Len::Fixed(144), Out::Full)))) .may()
+        .eff(Effect::Pid);
     272 unshare(flags: flags(&f::UNSHARE)) .special(Special::Unshare) .eff(Effect::Mounts);
     308 setns(fd: FD, nstype: flags(&f::UNSHARE)) .special(Special::Setns) .eff(Effect::Mounts);
     434 pidfd_open(pid: PID, flags: flags(&f::PIDFD)) -> Fd .eff(Effect::OpensFd);
@@ -123,9 +126,11 @@ rows! { ROWS:
     204 sched_getaffinity(pid: PID, len: UINT, mask: output(Shape::U64s, Len::Arg32(1), Out::Ret))
         .eff(Effect::Pid);
     // On E2BIG the size is written back.
-    314 sched_setattr(pid: PID, attr: inout(Shape::Opaque, Len::With(sched_attr_len), Out::OnErr(7)),
+    314 sched_setattr(pid: PID, attr: inout(Shape::Opaque, Len::With(sched_attr_len),
+        Out::OnErr(7)),
         flags: HEX) .eff(Effect::Pid);
-    315 sched_getattr(pid: PID, attr: Ty::Ptr(gaps(pout(Shape::Opaque, Len::Small(2), Out::Full))), size: UINT,
+    315 sched_getattr(pid: PID, attr: Ty::Ptr(gaps(pout(Shape::Opaque, Len::Small(2), Out::Full))),
+        size: UINT,
         flags: HEX) .eff(Effect::Pid);
     140 getpriority(which: oneof(&f::PRIO), who: PID) .eff(Effect::Pid);
     141 setpriority(which: oneof(&f::PRIO), who: PID, prio: INT) .eff(Effect::Pid);
@@ -142,10 +147,12 @@ rows! { ROWS:
     100 times(buf: sout(Shape::Tms, 32)) .eff(Effect::Pid);
 
     // Only reading is harmless; a 32-bit segment would need engine code.
-    154 modify_ldt[sub32(0, 0, "read")](func: INT, ptr: bytes_out(2), bytecount: ULONG) .eff(Effect::Mm);
+    154 modify_ldt[sub32(0, 0, "read")](func: INT, ptr: bytes_out(2), bytecount: ULONG)
+        .eff(Effect::Mm);
     154 modify_ldt[sub32(0, 2, "read_default")](func: INT, ptr: bytes_out(2), bytecount: ULONG)
         .eff(Effect::Mm);
-    154 modify_ldt(func: INT, ptr: bytes_in(2), bytecount: ULONG) .refuse(f::ENOSYS) .eff(Effect::Mm);
+    154 modify_ldt(func: INT, ptr: bytes_in(2), bytecount: ULONG) .refuse(f::ENOSYS)
+        .eff(Effect::Mm);
     205 set_thread_area(u_info: ADDR) .refuse(f::ENOSYS);
     211 get_thread_area(u_info: ADDR) .refuse(f::ENOSYS);
 }

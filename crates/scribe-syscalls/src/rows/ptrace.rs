@@ -43,7 +43,8 @@ rows! { ROWS:
         .special(P) .eff(E);
     101 ptrace[rq(6, "PTRACE_POKEUSER")](request: LONG, pid: PID, addr: ADDR, data: HEX)
         .special(P) .eff(E);
-    101 ptrace[rq(7, "PTRACE_CONT")](request: LONG, pid: PID, addr: UNUSED, sig: SIG) .special(P) .eff(E);
+    101 ptrace[rq(7, "PTRACE_CONT")](request: LONG, pid: PID, addr: UNUSED, sig: SIG) .special(P)
+        .eff(E);
     101 ptrace[rq(8, "PTRACE_KILL")](request: LONG, pid: PID) .special(P) .eff(E);
     101 ptrace[rq(9, "PTRACE_SINGLESTEP")](request: LONG, pid: PID, addr: UNUSED, sig: SIG)
         .special(P) .eff(E);
@@ -51,7 +52,8 @@ rows! { ROWS:
         .special(P) .eff(E);
     101 ptrace[rq(13, "PTRACE_SETREGS")](request: LONG, pid: PID, addr: UNUSED, data: raw_in(216))
         .special(P) .eff(E);
-    101 ptrace[rq(14, "PTRACE_GETFPREGS")](request: LONG, pid: PID, addr: UNUSED, data: raw_out(512))
+    101 ptrace[rq(14, "PTRACE_GETFPREGS")](request: LONG, pid: PID, addr: UNUSED,
+        data: raw_out(512))
         .special(P) .eff(E);
     101 ptrace[rq(15, "PTRACE_SETFPREGS")](request: LONG, pid: PID, addr: UNUSED, data: raw_in(512))
         .special(P) .eff(E);
@@ -62,12 +64,15 @@ rows! { ROWS:
         .special(P) .eff(E);
     101 ptrace[rq(24, "PTRACE_SYSCALL")](request: LONG, pid: PID, addr: UNUSED, sig: SIG)
         .special(P) .eff(E);
-    101 ptrace[rq(25, "PTRACE_GET_THREAD_AREA")](request: LONG, pid: PID, addr: INT, data: raw_out(16))
+    101 ptrace[rq(25, "PTRACE_GET_THREAD_AREA")](request: LONG, pid: PID, addr: INT,
+        data: raw_out(16))
         .special(P) .eff(E);
-    101 ptrace[rq(26, "PTRACE_SET_THREAD_AREA")](request: LONG, pid: PID, addr: INT, data: raw_in(16))
+    101 ptrace[rq(26, "PTRACE_SET_THREAD_AREA")](request: LONG, pid: PID, addr: INT,
+        data: raw_in(16))
         .special(P) .eff(E);
     101 ptrace[rq(30, "PTRACE_ARCH_PRCTL")](request: LONG, pid: PID,
-        addr: inout(Shape::Hex64, Len::With(arch_prctl_len), Out::Full), code: HEX) .special(P) .eff(E);
+        addr: inout(Shape::Hex64, Len::With(arch_prctl_len), Out::Full), code: HEX) .special(P)
+        .eff(E);
     101 ptrace[rq(31, "PTRACE_SYSEMU")](request: LONG, pid: PID, addr: UNUSED, sig: SIG)
         .special(P) .eff(E);
     101 ptrace[rq(32, "PTRACE_SYSEMU_SINGLESTEP")](request: LONG, pid: PID, addr: UNUSED, sig: SIG)

@@ -50,7 +50,8 @@ rows! { ROWS:
     246 kexec_load(entry: ADDR, nr_segments: ULONG,
         segments: Ty::Ptr(nest(pin(Shape::Opaque, Len::Elems(1, 32)), 32, SEGMENTS)), flags: HEX)
         .eff(SYS);
-    320 kexec_file_load(kernel_fd: FD, initrd_fd: FD, cmdline_len: SIZE, cmdline: bytes_in(2), flags: HEX)
+    320 kexec_file_load(kernel_fd: FD, initrd_fd: FD, cmdline_len: SIZE, cmdline: bytes_in(2),
+        flags: HEX)
         .eff(SYS);
     153 vhangup() .eff(SYS);
     139 sysfs[sub32(0, 1, "1")](option: INT, fsname: PATH) .eff(SYS);
@@ -61,7 +62,8 @@ rows! { ROWS:
     136 ustat(dev: DEV, ubuf: raw_out(32)) .eff(SYS);
     134 uselib(library: PATH) .refuse(f::ENOSYS) .eff(Effect::Mm);
 
-    // Answered with ENOSYS by every kernel of today, or of use to the kernel's own trampolines only.
+    // Answered with ENOSYS by every kernel of today, or of use to the kernel's own trampolines
+    // only.
     156 _sysctl(args: ADDR) .refuse(f::ENOSYS);
     174 create_module() .refuse(f::ENOSYS);
     177 get_kernel_syms() .refuse(f::ENOSYS);

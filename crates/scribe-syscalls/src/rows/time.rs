@@ -21,7 +21,8 @@ const CLK: Effect = Effect::Clock;
 const TIMER: Effect = Effect::Timer;
 
 rows! { ROWS:
-    35 nanosleep(req: TIMESPEC, rem: output(Shape::Timespec, Len::Fixed(16), REMAINS)) .may() .eff(CLK);
+    35 nanosleep(req: TIMESPEC, rem: output(Shape::Timespec, Len::Fixed(16), REMAINS)) .may()
+        .eff(CLK);
     230 clock_nanosleep(clockid: CLOCK, flags: flags(&f::TIMER_FLAGS), req: TIMESPEC,
         rem: output(Shape::Timespec, Len::With(remains_len), REMAINS)) .may() .eff(CLK);
     96 gettimeofday(tv: sout(Shape::Timeval, 16), tz: sout(Shape::Timezone, 8)) .eff(CLK);
