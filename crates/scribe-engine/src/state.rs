@@ -2,7 +2,7 @@
 //! executions.
 
 use scribe_abi::{PAGE, is_ours};
-use scribe_syscalls::{Call, Dir, Memory, Plan, Row};
+use scribe_syscalls::{Call, Memory, Plan, Row};
 use scribe_tracee::{Mem, Regs, Tid, maps, pagemap};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -91,7 +91,7 @@ pub fn input_hash(row: &Row, call: &Call, plan: &Plan, mem: &Mem) -> u32 {
         head[8 + i * 8..16 + i * 8].copy_from_slice(&arg.to_le_bytes());
     }
     hash.update(&head);
-    for buf in plan.bufs.iter().filter(|buf| buf.dir != Dir::Out) {
+    for buf in plan.bufs.iter().filter(|buf| buf.input) {
         for_pieces(mem, buf.addr, buf.cap, |_, piece| hash.update(piece));
     }
     hash.digest() as u32

@@ -234,15 +234,21 @@ impl Recorder {
         let mut at = base;
         let mut images: Vec<Vec<u8>> = Vec::new();
         for (i, buf) in pending.plan.bufs.iter().enumerate() {
+            let mut image = vec![0; if buf.in_place { 0 } else { buf.cap as usize }];
+            if buf.dir == Dir::Out {
+                image.clear();
+            } else if space.mem.read_some(buf.addr, &mut image) < image.len() {
+                // Not all of it is readable: the kernel is to see that for itself.
+                image.clear();
+                images.push(image);
+                continue;
+            }
+            if buf.in_place {
+                images.push(image);
+                continue;
+            }
             pending.placed[i] = at;
             at += round(buf.cap);
-            let mut image = vec![0; buf.cap as usize];
-            if buf.dir != Dir::Out {
-                let got = space.mem.read_some(buf.addr, &mut image);
-                image.truncate(got);
-            } else {
-                image.clear();
-            }
             if buf.sigmask && image.len() >= 8 {
                 let mask = u64::from_le_bytes(image[..8].try_into().expect("eight bytes"));
                 pending.temporary_mask = Some(mask);
@@ -259,8 +265,10 @@ impl Recorder {
             }
             images.push(image);
         }
-        for (image, place) in images.iter().zip(&pending.placed) {
-            space.mem.write(*place, image)?;
+        for ((image, place), buf) in images.iter().zip(&pending.placed).zip(&pending.plan.bufs) {
+            if *place != buf.addr {
+                space.mem.write(*place, image)?;
+            }
         }
         Ok(())
     }
@@ -387,14 +395,7 @@ impl Recorder {
         }
         for (addr, placed, len) in &ranges {
             if addr != placed {
-                let mut failed = Ok(());
-                for_pieces(&space.mem, *placed, *len, |at, piece| {
-                    let home = addr + (at - placed);
-                    if let Err(error) = space.mem.write(home, piece) {
-                        failed = Err(error);
-                    }
-                });
-                failed?;
+                copy_home(&space.mem, *addr, *placed, *len)?;
             }
         }
         if let Some(edit) = self.fd_filter(id, pending) {
@@ -612,6 +613,20 @@ impl Recorder {
             }
         }
     }
+}
+
+/// Copies output from scratch to where the program wants it. What is the same already is not
+/// written: it may lie in memory that the program itself cannot write.
+fn copy_home(mem: &scribe_tracee::Mem, home: u64, placed: u64, len: u64) -> Result<()> {
+    let mut failed = Ok(());
+    for_pieces(mem, placed, len, |at, piece| {
+        let to = home + (at - placed);
+        let mut old = vec![0; piece.len()];
+        if (mem.read_some(to, &mut old) < old.len() || old != piece) && failed.is_ok() {
+            failed = mem.write(to, piece);
+        }
+    });
+    Ok(failed?)
 }
 
 /// Name for a call without a row: of the call, and its command.
