@@ -61,6 +61,9 @@ fn main() {
     } else {
         let mut options = RecordOptions::new(args.collect());
         options.warn = Box::new(|text| eprintln!("scribe: {text}"));
+        if let Ok(level) = std::env::var("LEVEL") {
+            options.level = level.parse().unwrap();
+        }
         if std::env::var_os("EVERY").is_some() {
             options.checksum = Checksums::Every;
         }

@@ -24,6 +24,7 @@ pub mod tag {
     pub const SPAWN: u8 = 7;
     pub const MAP: u8 = 8;
     pub const DESC: u8 = 9;
+    pub const FILE_OUT: u8 = 10;
     pub const EXEC_MAP: u8 = 16;
     pub const ZERO: u8 = 17;
     pub const BRK: u8 = 18;
@@ -219,6 +220,17 @@ pub enum Section<'a> {
     Spawn(Spawn),
     /// The event made a mapping.
     Map(MapInfo),
+    /// Memory that the call wrote, whose content stands in a file which the log names.
+    FileOut {
+        /// Address in the task.
+        addr: u64,
+        /// Offset in the file.
+        offset: u64,
+        /// Number of bytes.
+        len: u64,
+        /// Id of the file.
+        file: u32,
+    },
     /// What a descriptor is, for people.
     Desc {
         /// The descriptor.
@@ -328,6 +340,12 @@ impl<'a> Section<'a> {
                 prot: c.u32()?,
                 flags: c.u32()?,
             }),
+            tag::FILE_OUT => Section::FileOut {
+                addr: c.u64()?,
+                offset: c.u64()?,
+                len: c.u64()?,
+                file: c.u32()?,
+            },
             tag::DESC => Section::Desc {
                 fd: c.i32()?,
                 text: c.rest(),

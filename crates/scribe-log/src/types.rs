@@ -81,6 +81,8 @@ pub mod file_flags {
     pub const HASHED: u32 = 4;
     /// There was no such file.
     pub const ABSENT: u32 = 8;
+    /// Of the hash only the first 8 bytes are there.
+    pub const SHORT_HASH: u32 = 16;
 }
 
 /// A system call.

@@ -432,8 +432,9 @@ impl Recorder {
         });
         let elapsed = (level > 1).then(|| self.started.elapsed().as_nanos() as u64);
         let regs = self.options.registers.then_some(self.task(id).app);
-        for (addr, _, len) in outputs
-            .ranges
+        let in_file = self.in_system_file(id, pending, &outputs.ranges);
+        let inline: &[_] = if in_file.is_some() { &[] } else { &outputs.ranges };
+        for (addr, _, len) in inline
             .iter()
             .filter(|range| range.2 > OUT_PIECE as u64)
         {
@@ -455,7 +456,10 @@ impl Recorder {
         self.log.append(lane, |buf| {
             let nr = pending.call.nr as u16;
             let mut event = scribe_log::begin_syscall(buf, nr, ret, pending.hash, flags | shown);
-            for (addr, _, len) in &outputs.ranges {
+            if let (Some((file, offset)), [(addr, _, len)]) = (in_file, &outputs.ranges[..]) {
+                event.file_out(*addr, offset, *len, file);
+            }
+            for (addr, _, len) in inline {
                 if *len <= OUT_PIECE as u64 {
                     bytes.resize(*len as usize, 0);
                     if space.mem.read(*addr, &mut bytes).is_ok() {

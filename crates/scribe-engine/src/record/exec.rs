@@ -162,7 +162,7 @@ impl Recorder {
         let mut described = Vec::new();
         let mut zeroes = Vec::new();
         let mut contents: Vec<(u64, Vec<u8>)> = Vec::new();
-        for map in maps::read(tid) {
+        for mut map in maps::read(tid) {
             if scribe_abi::is_ours(map.start, map.end) || map.start >= 1 << 47 {
                 continue;
             }
@@ -188,11 +188,13 @@ impl Recorder {
                     let len = (map.end - at) as usize;
                     contents.push((at, space.mem.read_vec(at, len)?));
                 }
+                map_kind::VDSO if self.options.level == 0 => {
+                    // Ours, which the replayer can make again; it knows it by this hash.
+                    let image = space.mem.read_vec(map.start, map.size() as usize)?;
+                    map.offset = xxhash_rust::xxh3::xxh3_64(&image);
+                }
                 map_kind::VDSO => {
-                    contents.push((
-                        map.start,
-                        space.mem.read_vec(map.start, map.size() as usize)?,
-                    ));
+                    contents.push((map.start, space.mem.read_vec(map.start, map.size() as usize)?));
                 }
                 _ if map.ino != 0 && file == 0 => {
                     let mut bytes = vec![0; map.size() as usize];

@@ -14,6 +14,8 @@ pub struct FdInfo {
     pub may_block: bool,
     /// O_DIRECT: reads may write more of the buffer than they say.
     pub direct: bool,
+    /// A file of the installed system: what is read from it stands there.
+    pub system: Option<Rc<std::fs::File>>,
     /// [`STDOUT`], [`STDERR`], or neither.
     pub shown: u8,
     /// A file of /proc whose text shows what Scribe does.
@@ -87,8 +89,15 @@ impl Recorder {
         let shown = self.shown_on(tid, fd, rdev);
         let flags = memory::status_flags(tid, fd);
         let direct = !may_block && flags & libc::O_DIRECT != 0;
+        let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let system = meta
+            .ok()
+            .filter(|meta| meta.is_file() && !writable && self.is_system(&name, meta))
+            .and_then(|_| std::fs::File::open(&link).ok())
+            .map(Rc::new);
         Some(FdInfo {
             may_block,
+            system,
             direct,
             shown,
             edit,
@@ -166,6 +175,48 @@ impl Recorder {
         names
     }
 
+    /// Where the output of a read stands, if that is in a file of the system: file and offset.
+    /// Compared here, so that a file that changes is not trusted.
+    pub(super) fn in_system_file(
+        &mut self,
+        id: u32,
+        pending: &PendingCall,
+        outputs: &[(u64, u64, u64)],
+    ) -> Option<(u32, u64)> {
+        use std::os::unix::fs::FileExt;
+        let [(addr, _, len)] = outputs else { return None };
+        if *len < FILE_OUT_MIN || *len as i64 != pending.ret {
+            return None;
+        }
+        let (arg, positioned) = match pending.row.effect {
+            Effect::Reads(arg) => (arg, false),
+            Effect::ReadsAt(arg) => (arg, true),
+            _ => return None,
+        };
+        let fd = pending.call.args[arg as usize] as i32;
+        let info = self.fd_info(id, fd)?;
+        let file = info.system?;
+        let tid = self.task(id).tid;
+        let offset = if positioned {
+            pending.call.args[3]
+        } else {
+            memory::position(tid, fd).checked_sub(*len)?
+        };
+        let space = self.task(id).space.clone();
+        let mut same = true;
+        let mut bytes = Vec::new();
+        crate::state::for_pieces(&space.mem, *addr, *len, |at, piece| {
+            bytes.resize(piece.len(), 0);
+            same &= file.read_exact_at(&mut bytes, offset + (at - addr)).is_ok() && bytes == piece;
+        });
+        if !same {
+            return None;
+        }
+        let name = std::fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?;
+        let file = self.file_id(&file, &name.to_string_lossy());
+        (file != 0).then_some((file, offset))
+    }
+
     /// Whether the call read by O_DIRECT.
     pub(super) fn reads_directly(&self, id: u32, pending: &PendingCall) -> bool {
         match pending.row.effect {
@@ -241,6 +292,9 @@ impl Recorder {
         self.after_memory(id, pending)
     }
 }
+
+/// Shorter pieces of files are cheaper as they are than as a reference.
+const FILE_OUT_MIN: u64 = 256;
 
 /// The text without our traces.
 fn edit_text(text: &[u8], edit: Edit) -> Vec<u8> {

@@ -266,11 +266,7 @@ impl Recorder {
         } else if positioned {
             (pending.call.args[3], ret as u64)
         } else {
-            let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}"));
-            let info = info.unwrap_or_default();
-            let pos = info.lines().find_map(|line| line.strip_prefix("pos:"));
-            let pos: u64 = pos.and_then(|pos| pos.trim().parse().ok()).unwrap_or(0);
-            (pos.saturating_sub(ret as u64), ret as u64)
+            (position(tid, fd).saturating_sub(ret as u64), ret as u64)
         };
         self.put_content_of_file(id, &link, at, at, len, put_all)?;
         Ok(Some(MapInfo {
@@ -388,6 +384,13 @@ impl Recorder {
         }
         Ok(())
     }
+}
+
+/// File position of a descriptor of the task.
+pub(super) fn position(tid: Tid, fd: i32) -> u64 {
+    let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
+    let pos = info.lines().find_map(|line| line.strip_prefix("pos:"));
+    pos.and_then(|pos| pos.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Status flags (`O_*`) of a descriptor of the task.

@@ -50,6 +50,11 @@ impl Replayer {
         for (addr, bytes) in event.sections.outs().filter(|_| !spawns) {
             space.mem.write(addr, bytes)?;
         }
+        for section in &event.sections {
+            if let Section::FileOut { addr, offset, len, file } = section {
+                self.read_file(&space, addr, file, offset, len)?;
+            }
+        }
         if event.flags & flags::RESTART != 0 {
             let task = self.task_mut(id);
             task.temporary = temporary_mask(&plan, &space);
@@ -80,6 +85,30 @@ impl Replayer {
             _ => {}
         }
         self.answer(id, event.ret);
+        Ok(())
+    }
+
+    /// What a call read from a file that the log names.
+    fn read_file(
+        &mut self,
+        space: &AddressSpace,
+        addr: u64,
+        file: u32,
+        offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let file = self.files.get(file)?;
+        let mut buf = vec![0; 1 << 20];
+        let mut done = 0;
+        while done < len {
+            let piece = &mut buf[..(1 << 20).min((len - done) as usize)];
+            if file.read_exact_at(piece, offset + done).is_err() {
+                return Err(ReplayError::File("a file that was read has become shorter".into()));
+            }
+            space.mem.write(addr + done, piece)?;
+            done += piece.len() as u64;
+        }
         Ok(())
     }
 

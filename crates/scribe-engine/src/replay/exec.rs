@@ -299,9 +299,9 @@ impl Replayer {
                 continue;
             };
             let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
-            let mut fd = u64::MAX;
+            let (mut fd, mut offset) = (u64::MAX, 0);
             match wanted.iter().position(|file| *file == map.file) {
-                Some(at) => fd = opened[first_open + at] as u64,
+                Some(at) => (fd, offset) = (opened[first_open + at] as u64, map.offset),
                 None => flags |= libc::MAP_ANONYMOUS,
             }
             if map.kind == map_kind::STACK {
@@ -314,7 +314,7 @@ impl Replayer {
                 map.prot.into(),
                 flags as u64,
                 fd,
-                map.offset,
+                offset,
             ];
             calls.push((libc::SYS_mmap, args));
         }
@@ -375,6 +375,21 @@ impl Replayer {
         }
         for section in &exec.sections {
             match section {
+                Section::ExecMap(map) if map.kind == map_kind::VDSO && map.offset != 0 => {
+                    let len = map.end.saturating_sub(map.start).min(1 << 20) as usize;
+                    match scribe_kernel::vdso::image(len) {
+                        Some(image) if xxhash_rust::xxh3::xxh3_64(&image) == map.offset => {
+                            mem.write(map.start, &image)?;
+                        }
+                        _ => {
+                            return Err(ReplayError::Log(
+                                "it was recorded at level 0 by another version of Scribe, whose \
+                                 vDSO this one does not have"
+                                    .into(),
+                            ));
+                        }
+                    }
+                }
                 Section::Zero { addr, len } => mem.write(addr, &vec![0; len.min(PAGE) as usize])?,
                 Section::Out { addr, bytes } => mem.write(addr, bytes)?,
                 _ => {}

@@ -1,0 +1,114 @@
+//! `scribe replay`.
+
+use crate::cli::ReplayArgs;
+use crate::record::is_log_name;
+use crate::report;
+use crate::ui::{self, Failure, PIPE_CLOSED, Style, say};
+use scribe_engine::{Ending, ReplayError, ReplayOptions, Replayer};
+use scribe_log::{LogError, LogReader};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The replay did something other than the recording.
+const DIVERGED: i32 = 200;
+/// No task of the replay can go on.
+const DEADLOCKED: i32 = 35;
+
+/// Runs the command.
+pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
+    let path = match &args.log {
+        Some(path) => path.clone(),
+        None => latest(Path::new("."))?,
+    };
+    let log = ui::open_log(&path, 1)?;
+    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+    // Of a log that arrives through a pipe the end is not known yet.
+    let cut = if path == Path::new("-") { None } else { log.truncated() };
+    if !matches!(log.start(), Ok(Some(_))) {
+        let text = match cut {
+            Some(error) => ui::explain(&name, &error),
+            None => format!("{name} holds no recording: it has no beginning"),
+        };
+        return Err(Failure::new(1, text));
+    }
+    let backlog = args.per_task.map_or(args.backlog, |n| n.min(args.backlog));
+    let options = ReplayOptions {
+        verify: args.verify,
+        backlog,
+        no_sud: args.no_sud,
+        output: Box::new(output(args.quiet)),
+        warn: Box::new(|text| say(text)),
+    };
+    let failed = |error: ReplayError| Failure::new(1, format!("{name}: {error}"));
+    let mut replayer = Replayer::start(log, options).map_err(failed)?;
+    let result = replayer.run();
+    let stats = replayer.stats();
+    if args.verbose {
+        say(format!("{} events, {} hashes compared", stats.events, stats.verified));
+    }
+    match result {
+        Ok(Ending::Complete(outcome)) => Ok(outcome.shell_status()),
+        Ok(Ending::Cut) => {
+            say(match cut {
+                Some(error) => format!("{name}: {error}; this is what was recorded until then"),
+                None => format!("{name} ends before the program does: the recording was cut off"),
+            });
+            Ok(0)
+        }
+        Err(ReplayError::Divergence(divergence)) => {
+            let text = report::divergence(&name, &divergence, backlog, style);
+            let _ = io::stderr().write_all(text.as_bytes());
+            Ok(DIVERGED)
+        }
+        Err(error @ ReplayError::Deadlock(_)) => {
+            Err(Failure::new(DEADLOCKED, format!("{name}: {error}")))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Shows what the program wrote: these bytes and no others, at once.
+fn output(quiet: bool) -> impl FnMut(u8, &[u8]) {
+    move |stream, bytes| {
+        if quiet {
+            return;
+        }
+        let written = if stream == 2 {
+            io::stderr().write_all(bytes)
+        } else {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        };
+        let Err(error) = written else { return };
+        // The traced processes die with us. Who reads no further wants no further.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            say(format!("cannot write what the program wrote: {error}"));
+            std::process::exit(1);
+        }
+        std::process::exit(PIPE_CLOSED);
+    }
+}
+
+/// The log of a directory that was written last.
+fn latest(dir: &Path) -> Result<PathBuf, Failure> {
+    let entries = std::fs::read_dir(dir)
+        .map_err(|e| Failure::new(1, format!("cannot read the current directory: {e}")))?;
+    let mut logs: Vec<(SystemTime, PathBuf)> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_log_name(path))
+        .filter_map(|path| {
+            let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((meta.modified().ok()?, path))
+        })
+        .collect();
+    logs.sort();
+    let good = |path: &PathBuf| !matches!(LogReader::open(path), Err(LogError::NotALog | LogError::Io { .. }));
+    let found = logs.into_iter().rev().map(|(_, path)| path).find(good);
+    let found = found.map(|path| path.strip_prefix("./").unwrap_or(&path).to_owned());
+    found.ok_or_else(|| {
+        let text = "there is no log in the current directory; name one, or make one with scribe record";
+        Failure::new(1, text)
+    })
+}
