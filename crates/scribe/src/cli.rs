@@ -154,7 +154,12 @@ pub struct RecordArgs {
     #[arg(long, hide = true)]
     pub no_sud: bool,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -297,8 +302,10 @@ pub struct ProfileArgs {
 
 /// `scribe diff`.
 #[derive(Args, Debug)]
-#[command(after_help = "Lanes (tasks that share memory) are compared one by one; in each, the first \
-    difference is shown.\n\nExit status: 0 if the logs agree, 1 if they differ, 2 if one cannot be read.")]
+#[command(
+    after_help = "Lanes (tasks that share memory) are compared one by one; in each, the first \
+    difference is shown.\n\nExit status: 0 if the logs agree, 1 if they differ, 2 if one cannot be read."
+)]
 pub struct DiffArgs {
     /// Events shown before each difference
     #[arg(short, long = "backlog", value_name = "N", default_value_t = 3)]
@@ -333,7 +340,9 @@ mod tests {
     #[test]
     fn the_command_ends_the_options() {
         let cli = Cli::parse_from(["scribe", "record", "-l", "2", "ls", "-l", "--force"]);
-        let Command::Record(args) = cli.command else { panic!() };
+        let Command::Record(args) = cli.command else {
+            panic!()
+        };
         assert_eq!(args.level, 2);
         assert!(!args.force);
         assert_eq!(args.command, ["ls", "-l", "--force"]);
@@ -342,9 +351,26 @@ mod tests {
     #[test]
     fn flags_add_up() {
         let flags = parse_flags("asc").unwrap();
-        assert_eq!(flags, Flags { level: 1, registers: false, checksums: true });
-        assert_eq!(parse_flags("tr").unwrap(), Flags { level: 2, registers: true, checksums: false });
+        assert_eq!(
+            flags,
+            Flags {
+                level: 1,
+                registers: false,
+                checksums: true
+            }
+        );
+        assert_eq!(
+            parse_flags("tr").unwrap(),
+            Flags {
+                level: 2,
+                registers: true,
+                checksums: false
+            }
+        );
         let error = parse_flags("az").unwrap_err();
-        assert!(error.contains("'z'") && error.contains("r (registers)"), "{error}");
+        assert!(
+            error.contains("'z'") && error.contains("r (registers)"),
+            "{error}"
+        );
     }
 }

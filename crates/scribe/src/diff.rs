@@ -23,7 +23,10 @@ struct Around {
 
 /// Runs the command.
 pub fn run(args: &DiffArgs, style: Style) -> Result<i32, Failure> {
-    let (a, b) = (ui::open_log(&args.a, FAILED)?, ui::open_log(&args.b, FAILED)?);
+    let (a, b) = (
+        ui::open_log(&args.a, FAILED)?,
+        ui::open_log(&args.b, FAILED)?,
+    );
     let failed = |path: &Path| {
         let name = path.display().to_string();
         move |error| Failure::new(FAILED, ui::explain(&name, &error))
@@ -46,16 +49,31 @@ pub fn run(args: &DiffArgs, style: Style) -> Result<i32, Failure> {
     let mut events_b = around(&b, &found, args.backlog, style).map_err(failed(&args.b))?;
     let mut out = String::new();
     for (lane, index) in found {
-        let (a, b) = (events_a.remove(&lane).unwrap_or_default(), events_b.remove(&lane).unwrap_or_default());
+        let (a, b) = (
+            events_a.remove(&lane).unwrap_or_default(),
+            events_b.remove(&lane).unwrap_or_default(),
+        );
         let place = |at: Option<Position>| at.map_or("the end".into(), |at| at.to_string());
         let (in_a, in_b) = (place(a.place), place(b.place));
-        out.push_str(&style.bold(&format!("lane {lane}, record {index}, at {in_a} and {in_b}:\n")));
+        out.push_str(&style.bold(&format!(
+            "lane {lane}, record {index}, at {in_a} and {in_b}:\n"
+        )));
         for text in &a.before {
             out.push_str(&prefixed("  ", text));
         }
         let same = a.text == b.text;
-        let (old, new) = if same { (a.raw, b.raw) } else { (a.text, b.text) };
-        let nothing = |text: String| if text.is_empty() { "no more records\n".to_owned() } else { text };
+        let (old, new) = if same {
+            (a.raw, b.raw)
+        } else {
+            (a.text, b.text)
+        };
+        let nothing = |text: String| {
+            if text.is_empty() {
+                "no more records\n".to_owned()
+            } else {
+                text
+            }
+        };
         out.push_str(&style.red(&prefixed("- ", &nothing(old))));
         out.push_str(&style.green(&prefixed("+ ", &nothing(new))));
     }
@@ -64,7 +82,9 @@ pub fn run(args: &DiffArgs, style: Style) -> Result<i32, Failure> {
 }
 
 fn prefixed(prefix: &str, text: &str) -> String {
-    text.lines().map(|line| format!("{prefix}{line}\n")).collect()
+    text.lines()
+        .map(|line| format!("{prefix}{line}\n"))
+        .collect()
 }
 
 /// The events at and before these records of a log: lane to number in it.
@@ -74,8 +94,14 @@ fn around(
     backlog: usize,
     style: Style,
 ) -> scribe_log::Result<BTreeMap<u32, Around>> {
-    let options =
-        TextOptions { raw: false, pids: false, offsets: false, args: true, strsize: 128, style };
+    let options = TextOptions {
+        raw: false,
+        pids: false,
+        offsets: false,
+        args: true,
+        strsize: 128,
+        style,
+    };
     let mut text = Text::new(options);
     let mut walk = Walk::new(log);
     let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
@@ -96,12 +122,18 @@ fn around(
         let number = seen.entry(item.lane).or_default();
         let here = *number;
         *number += 1;
-        let Some(goal) = wanted.get(&item.lane).filter(|goal| here <= **goal) else { continue };
+        let Some(goal) = wanted.get(&item.lane).filter(|goal| here <= **goal) else {
+            continue;
+        };
         let around = result.entry(item.lane).or_default();
         if here == *goal {
             around.place = Some(item.place);
             around.raw = text.as_is(&item);
-            around.text = if line.is_empty() { around.raw.clone() } else { line };
+            around.text = if line.is_empty() {
+                around.raw.clone()
+            } else {
+                line
+            };
             left -= 1;
         } else if !line.is_empty() {
             around.before.push_back(line);

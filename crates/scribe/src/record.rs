@@ -69,7 +69,11 @@ fn argv(args: &RecordArgs) -> Vec<OsString> {
     if !args.shell {
         return args.command.clone();
     }
-    vec!["/bin/sh".into(), "-c".into(), args.command.join(OsStr::new(" "))]
+    vec![
+        "/bin/sh".into(),
+        "-c".into(),
+        args.command.join(OsStr::new(" ")),
+    ]
 }
 
 fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
@@ -94,11 +98,16 @@ fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
 
 /// Where the log goes. Never to a file that exists, unless that is wanted.
 fn log_path(args: &RecordArgs, argv: &[OsString]) -> Result<PathBuf, Failure> {
-    let taken = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_file() || m.is_symlink());
+    let taken = |path: &Path| {
+        path.symlink_metadata()
+            .is_ok_and(|m| m.is_file() || m.is_symlink())
+    };
     if let Some(path) = &args.output {
         if path.is_dir() {
             let shown = path.display();
-            return Err(failed(format!("{shown} is a directory; give -o the name of a file")));
+            return Err(failed(format!(
+                "{shown} is a directory; give -o the name of a file"
+            )));
         }
         if taken(path) && path.is_file() && !args.force {
             return Err(failed(format!(
@@ -109,7 +118,11 @@ fn log_path(args: &RecordArgs, argv: &[OsString]) -> Result<PathBuf, Failure> {
         return Ok(path.clone());
     }
     let command = Path::new(argv.first().map_or(OsStr::new(""), |a| a));
-    let stem = if args.shell { OsStr::new("sh") } else { command.file_name().unwrap_or(command.as_os_str()) };
+    let stem = if args.shell {
+        OsStr::new("sh")
+    } else {
+        command.file_name().unwrap_or(command.as_os_str())
+    };
     if stem.is_empty() {
         return Err(failed("the command has an empty name; say what to record"));
     }
@@ -125,8 +138,15 @@ fn log_path(args: &RecordArgs, argv: &[OsString]) -> Result<PathBuf, Failure> {
     if args.force || !taken(&first) {
         return Ok(first);
     }
-    let free = (2..).map(name).find(|path| !taken(path)).unwrap_or(first.clone());
-    say(format!("{} exists; recording into {}", first.display(), free.display()));
+    let free = (2..)
+        .map(name)
+        .find(|path| !taken(path))
+        .unwrap_or(first.clone());
+    say(format!(
+        "{} exists; recording into {}",
+        first.display(),
+        free.display()
+    ));
     Ok(free)
 }
 
@@ -140,7 +160,9 @@ fn not_started(error: &RecordError, path: Option<&Path>) -> Failure {
     };
     if let RecordError::Log(text) = error {
         let shown = path.map_or("the log".into(), |path| path.display().to_string());
-        let why = text.rsplit_once("create the log: ").map_or(text.as_str(), |(_, why)| why);
+        let why = text
+            .rsplit_once("create the log: ")
+            .map_or(text.as_str(), |(_, why)| why);
         let text = format!("cannot create {shown}: {why}; choose another place with -o");
         return Failure::new(status, text);
     }
@@ -173,7 +195,10 @@ impl Pump {
         let (read_end, write_end, out) = divert().map_err(setup)?;
         let thread = without_signals(|| std::thread::spawn(move || copy(read_end, out)));
         let path = format!("/proc/self/fd/{}", write_end.as_raw_fd());
-        let pump = Pump { thread, write_end: Some(write_end) };
+        let pump = Pump {
+            thread,
+            write_end: Some(write_end),
+        };
         Ok((LogTarget::File(path.into(), false), pump))
     }
 
@@ -185,7 +210,9 @@ impl Pump {
 
     fn finish(mut self) -> io::Result<()> {
         self.write_end = None;
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the copying thread failed")))
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the copying thread failed")))
     }
 }
 
@@ -235,9 +262,17 @@ fn signals_go_to(pid: libc::pid_t) {
     // SAFETY: pidfd_open has no pointers; sigaction gets a valid structure whose handler makes only
     // calls that are safe in one.
     unsafe {
-        PROGRAM.store(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32, Ordering::SeqCst);
-        let keyboard =
-            [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+        PROGRAM.store(
+            libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32,
+            Ordering::SeqCst,
+        );
+        let keyboard = [
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGTSTP,
+            libc::SIGTTIN,
+            libc::SIGTTOU,
+        ];
         for signal in keyboard {
             libc::signal(signal, libc::SIG_IGN);
         }
@@ -258,7 +293,10 @@ fn signals_go_to(pid: libc::pid_t) {
 
 fn first_child() -> libc::pid_t {
     let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    text.split(' ').next().and_then(|pid| pid.parse().ok()).unwrap_or(-1)
+    text.split(' ')
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .unwrap_or(-1)
 }
 
 extern "C" fn pass_on(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
@@ -298,7 +336,11 @@ fn without_signals<R>(start: impl FnOnce() -> R) -> R {
 
 fn by_count(stats: &RecordStats) -> Vec<(&'static str, u64)> {
     let name = |nr: &u32| scribe_syscalls::syscall_name(*nr).unwrap_or("unknown");
-    let mut calls: Vec<_> = stats.calls.iter().map(|(nr, count)| (name(nr), *count)).collect();
+    let mut calls: Vec<_> = stats
+        .calls
+        .iter()
+        .map(|(nr, count)| (name(nr), *count))
+        .collect();
     calls.sort_by_key(|(name, count)| (u64::MAX - count, *name));
     calls
 }
@@ -331,8 +373,10 @@ fn stats_json(
     time: Duration,
     outcome: Outcome,
 ) -> String {
-    let calls: serde_json::Map<String, serde_json::Value> =
-        by_count(stats).into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+    let calls: serde_json::Map<String, serde_json::Value> = by_count(stats)
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
     let value = serde_json::json!({
         "status": outcome.shell_status(),
         "seconds": time.as_secs_f64(),
@@ -353,5 +397,6 @@ fn stats_json(
 
 /// The name of a log that `scribe record` would make.
 pub fn is_log_name(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_bytes().ends_with(b".log"))
+    path.file_name()
+        .is_some_and(|name| name.as_bytes().ends_with(b".log"))
 }

@@ -22,9 +22,17 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         None => latest(Path::new("."))?,
     };
     let log = ui::open_log(&path, 1)?;
-    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+    let name = if path == Path::new("-") {
+        "standard input".into()
+    } else {
+        path.display().to_string()
+    };
     // Of a log that arrives through a pipe the end is not known yet.
-    let cut = if path == Path::new("-") { None } else { log.truncated() };
+    let cut = if path == Path::new("-") {
+        None
+    } else {
+        log.truncated()
+    };
     if !matches!(log.start(), Ok(Some(_))) {
         let text = match cut {
             Some(error) => ui::explain(&name, &error),
@@ -45,7 +53,10 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
     let result = replayer.run();
     let stats = replayer.stats();
     if args.verbose {
-        say(format!("{} events, {} hashes compared", stats.events, stats.verified));
+        say(format!(
+            "{} events, {} hashes compared",
+            stats.events, stats.verified
+        ));
     }
     match result {
         Ok(Ending::Complete(outcome)) => Ok(outcome.shell_status()),
@@ -104,11 +115,17 @@ fn latest(dir: &Path) -> Result<PathBuf, Failure> {
         })
         .collect();
     logs.sort();
-    let good = |path: &PathBuf| !matches!(LogReader::open(path), Err(LogError::NotALog | LogError::Io { .. }));
+    let good = |path: &PathBuf| {
+        !matches!(
+            LogReader::open(path),
+            Err(LogError::NotALog | LogError::Io { .. })
+        )
+    };
     let found = logs.into_iter().rev().map(|(_, path)| path).find(good);
     let found = found.map(|path| path.strip_prefix("./").unwrap_or(&path).to_owned());
     found.ok_or_else(|| {
-        let text = "there is no log in the current directory; name one, or make one with scribe record";
+        let text =
+            "there is no log in the current directory; name one, or make one with scribe record";
         Failure::new(1, text)
     })
 }

@@ -23,7 +23,10 @@ pub fn divergence(log: &str, divergence: &Divergence, backlog: usize, style: Sty
     }
     let skip = history.len().saturating_sub(backlog);
     if history.len() > skip {
-        out.push_str(&style.bold(&format!("last {} events of the task:\n", history.len() - skip)));
+        out.push_str(&style.bold(&format!(
+            "last {} events of the task:\n",
+            history.len() - skip
+        )));
         for record in &history[skip..] {
             out.push_str(&printer.event(record));
         }
@@ -42,8 +45,15 @@ pub fn divergence(log: &str, divergence: &Divergence, backlog: usize, style: Sty
     out.push_str(&style.bold("stack of the task:\n"));
     let mut symbols = Symbols::default();
     for (i, frame) in divergence.stack.iter().enumerate() {
-        let file = frame.file.as_ref().map(|(name, offset)| (&name[..], *offset));
-        out.push_str(&format!("  #{i:<2} {:#018x} {}\n", frame.addr, symbols.describe(file, i > 0)));
+        let file = frame
+            .file
+            .as_ref()
+            .map(|(name, offset)| (&name[..], *offset));
+        out.push_str(&format!(
+            "  #{i:<2} {:#018x} {}\n",
+            frame.addr,
+            symbols.describe(file, i > 0)
+        ));
     }
     out
 }
@@ -57,19 +67,30 @@ struct Printer {
 
 impl Printer {
     fn new(divergence: &Divergence, style: Style) -> Printer {
-        let options =
-            TextOptions { raw: false, pids: false, offsets: false, args: true, strsize: STRING, style };
+        let options = TextOptions {
+            raw: false,
+            pids: false,
+            offsets: false,
+            args: true,
+            strsize: STRING,
+            style,
+        };
         Printer {
             text: Text::without_resources(options),
             task: divergence.task,
-            ids: Ids { tid: divergence.tid, pid: 0 },
+            ids: Ids {
+                tid: divergence.tid,
+                pid: 0,
+            },
             lane: divergence.lane,
         }
     }
 
     /// A record, encoded, in the form of the profile; what has none there as it is.
     fn event(&mut self, bytes: &[u8]) -> String {
-        let Ok((record, _)) = Record::decode(bytes) else { return String::new() };
+        let Ok((record, _)) = Record::decode(bytes) else {
+            return String::new();
+        };
         let item = Item {
             lane: self.lane,
             place: Position::default(),
@@ -120,16 +141,38 @@ fn happened(reason: &Reason) -> String {
 fn registers(divergence: &Divergence) -> String {
     let r = &divergence.regs;
     let rows = [
-        [("rip", r.rip), ("rsp", r.rsp), ("rbp", r.rbp), ("eflags", r.eflags)],
-        [("rax", r.rax), ("rbx", r.rbx), ("rcx", r.rcx), ("rdx", r.rdx)],
+        [
+            ("rip", r.rip),
+            ("rsp", r.rsp),
+            ("rbp", r.rbp),
+            ("eflags", r.eflags),
+        ],
+        [
+            ("rax", r.rax),
+            ("rbx", r.rbx),
+            ("rcx", r.rcx),
+            ("rdx", r.rdx),
+        ],
         [("rsi", r.rsi), ("rdi", r.rdi), ("r8", r.r8), ("r9", r.r9)],
-        [("r10", r.r10), ("r11", r.r11), ("r12", r.r12), ("r13", r.r13)],
-        [("r14", r.r14), ("r15", r.r15), ("fs", r.fs_base), ("gs", r.gs_base)],
+        [
+            ("r10", r.r10),
+            ("r11", r.r11),
+            ("r12", r.r12),
+            ("r13", r.r13),
+        ],
+        [
+            ("r14", r.r14),
+            ("r15", r.r15),
+            ("fs", r.fs_base),
+            ("gs", r.gs_base),
+        ],
     ];
     let mut out = String::new();
     for row in rows {
-        let line: Vec<String> =
-            row.iter().map(|(name, value)| format!("{name:>6} {value:#018x}")).collect();
+        let line: Vec<String> = row
+            .iter()
+            .map(|(name, value)| format!("{name:>6} {value:#018x}"))
+            .collect();
         out.push_str(&format!("{}\n", line.join(" ")));
     }
     out

@@ -21,12 +21,18 @@ pub struct Failure {
 impl Failure {
     /// A sentence that says what is wrong and what to do.
     pub fn new(status: i32, text: impl Into<String>) -> Failure {
-        Failure { status, text: text.into() }
+        Failure {
+            status,
+            text: text.into(),
+        }
     }
 
     /// Ends with a status, and says nothing: the reader of a pipe has gone.
     pub fn quiet(status: i32) -> Failure {
-        Failure { status, text: String::new() }
+        Failure {
+            status,
+            text: String::new(),
+        }
     }
 
     /// Prints it, and gives the exit status.
@@ -67,19 +73,26 @@ pub fn install_panic_hook() {
         if verbose {
             default(info);
         }
-        let at = info.location().map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
+        let at = info
+            .location()
+            .map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let what = text.unwrap_or("no message").trim().replace('\n', " ");
-        say(format!("internal error{at}: {what}; this is a bug in Scribe, please report this line"));
+        say(format!(
+            "internal error{at}: {what}; this is a bug in Scribe, please report this line"
+        ));
     }));
 }
 
 /// Opens a log; `-` is standard input.
 pub fn open_log(path: &Path, status: i32) -> Result<LogReader, Failure> {
     let (opened, shown) = if path == Path::new("-") {
-        (LogReader::from_stream(Box::new(io::stdin())), "standard input".to_owned())
+        (
+            LogReader::from_stream(Box::new(io::stdin())),
+            "standard input".to_owned(),
+        )
     } else {
         if path.is_dir() {
             let text = format!("{} is a directory; give the name of a log", path.display());
@@ -123,8 +136,11 @@ impl Style {
             Colour::Always => true,
             Colour::Never => false,
             Colour::Auto => {
-                let terminal =
-                    if stream == 2 { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+                let terminal = if stream == 2 {
+                    io::stderr().is_terminal()
+                } else {
+                    io::stdout().is_terminal()
+                };
                 let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
                 terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
             }
@@ -139,7 +155,11 @@ impl Style {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.on {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// The thing itself.

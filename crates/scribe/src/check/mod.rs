@@ -38,7 +38,7 @@ pub fn run(args: &CheckArgs, style: Style) -> Result<i32, Failure> {
     let (record, replay) = (works(Need::Record), works(Need::Replay));
     let text = match args.format {
         Format::Text => text(&findings, record, replay, style),
-        Format::Json => findings.iter().map(|finding| json_line(finding)).collect(),
+        Format::Json => findings.iter().map(json_line).collect(),
     };
     ui::print(text.as_bytes())?;
     Ok(if record { 0 } else { 1 })
@@ -49,7 +49,11 @@ fn text(findings: &[Finding], record: bool, replay: bool, style: Style) -> Strin
     for finding in findings {
         let name = format!("{:<26}", finding.name);
         let Err(why) = &finding.result else {
-            out.push_str(&format!("{name}{}       {}\n", style.green("ok"), finding.purpose));
+            out.push_str(&format!(
+                "{name}{}       {}\n",
+                style.green("ok"),
+                finding.purpose
+            ));
             continue;
         };
         let missing = match finding.need {

@@ -16,10 +16,19 @@ pub fn kernel() -> String {
         name
     };
     let text = |field: &[libc::c_char]| {
-        let bytes: Vec<u8> = field.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
+        let bytes: Vec<u8> = field
+            .iter()
+            .map(|c| *c as u8)
+            .take_while(|c| *c != 0)
+            .collect();
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    format!("{} {} {}", text(&name.sysname), text(&name.release), text(&name.machine))
+    format!(
+        "{} {} {}",
+        text(&name.sysname),
+        text(&name.release),
+        text(&name.machine)
+    )
 }
 
 /// Everything.
@@ -34,7 +43,11 @@ pub fn all() -> Vec<Finding> {
         running
     });
     // One of the two is enough.
-    let trap = if dispatch.is_ok() { Need::Optional } else { Need::Record };
+    let trap = if dispatch.is_ok() {
+        Need::Optional
+    } else {
+        Need::Record
+    };
     vec![
         Finding {
             name: "ptrace",
@@ -99,9 +112,10 @@ pub fn all() -> Vec<Finding> {
         Finding {
             name: "TSC trapping",
             need: Need::Record,
-            // SAFETY: no pointers.
             result: in_child(|| {
-                check(unsafe { libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) }.into())
+                let fault = libc::PR_TSC_SIGSEGV;
+                // SAFETY: no pointers.
+                check(unsafe { libc::prctl(libc::PR_SET_TSC, fault, 0, 0, 0) }.into())
             }),
             purpose: "recording the time-stamp counter",
             instead: "",
@@ -122,7 +136,7 @@ pub fn all() -> Vec<Finding> {
             name: "userfaultfd WP_ASYNC",
             need: Need::Optional,
             result: userfault(),
-            purpose: "finding changed memory",
+            purpose: "finding changed memory (not used by this version)",
             instead: "all memory is hashed",
             change: "a kernel of version 6.7 or later".into(),
         },
@@ -130,7 +144,7 @@ pub fn all() -> Vec<Finding> {
             name: "PAGEMAP_SCAN",
             need: Need::Optional,
             result: pagemap_scan(),
-            purpose: "finding changed memory",
+            purpose: "finding changed memory (not used by this version)",
             instead: "all memory is hashed",
             change: "a kernel of version 6.7 or later".into(),
         },
@@ -138,8 +152,8 @@ pub fn all() -> Vec<Finding> {
             name: "reflink",
             need: Need::Optional,
             result: reflink(),
-            purpose: "copying files of the current directory without space",
-            instead: "their content is copied",
+            purpose: "copying files without taking space (not used by this version)",
+            instead: "their content is copied into the log",
             change: "a file system such as btrfs or xfs".into(),
         },
     ]
@@ -222,24 +236,31 @@ fn stopped(pid: Tid) -> Result<Stopped, String> {
     let running = scribe_tracee::seize(pid).map_err(|error| error.to_string())?;
     let event = wait::wait(pid, true).map_err(|error| error.to_string())?;
     let event = event.ok_or("interrupted")?;
-    running.stopped(&event).map_err(|_| "the child did not stop".into())
+    running
+        .stopped(&event)
+        .map_err(|_| "the child did not stop".into())
 }
 
 fn why_no_ptrace() -> String {
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     match scope.trim() {
         "3" => {
-            return "kernel.yama.ptrace_scope is 3, which only a restart ends: set it to 1 at boot".into();
+            return "kernel.yama.ptrace_scope is 3, which only a restart ends: set it to 1 at boot"
+                .into();
         }
         "2" => return "sysctl kernel.yama.ptrace_scope=1, or run Scribe as root".into(),
         _ => {}
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let traced = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    let traced = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
     if traced.is_some_and(|pid| pid.trim() != "0") {
         return "Scribe itself is traced, by strace or a debugger: run it outside".into();
     }
-    let filtered = status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2'));
+    let filtered = status
+        .lines()
+        .any(|line| line.starts_with("Seccomp:") && line.ends_with('2'));
     if filtered {
         "a seccomp filter forbids it: docker run --cap-add SYS_PTRACE, or a profile that allows ptrace"
             .into()
@@ -253,7 +274,11 @@ fn process_memory(pid: Tid) -> Probe {
     let at = &raw const PLACE as u64;
     let failed = |error: io::Error| error.to_string();
     let path = format!("/proc/{pid}/mem");
-    let memory = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    let memory = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
     let mut byte = [0];
     memory.read_exact_at(&mut byte, at).map_err(failed)?;
     // The static lies in memory that the program itself cannot write, as code does.
@@ -360,7 +385,11 @@ fn pagemap_scan() -> Probe {
 fn reflink() -> Probe {
     let open = || {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600);
+        options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .mode(0o600);
         options.open(".").map_err(|e| e.to_string())
     };
     let (mut from, to) = (open()?, open()?);

@@ -5,8 +5,8 @@ use super::model::{Event, Model, Touch};
 use super::walk::Ids;
 use scribe_log::{Exec, Exit, Signal, Spawn, Syscall, flags};
 use scribe_syscalls::{
-    Buf, Call, Dir, Effect, FormatOpts, Memory, Plan, Row, Shape, Slot, Ty, format_args, format_call,
-    format_ret, lookup, outputs, plan, signal_name, syscall_name,
+    Buf, Call, Dir, Effect, FormatOpts, Memory, Plan, Row, Shape, Slot, Ty, format_args,
+    format_call, format_ret, lookup, outputs, plan, signal_name, syscall_name,
 };
 
 /// A call of the log.
@@ -94,11 +94,25 @@ impl<'a> CallView<'a> {
 
     /// What it touches; the model follows.
     pub fn touches(&self, model: &mut Model, task: u32, ids: Ids) -> Vec<Touch> {
-        let (Some(call), Some(row)) = (self.call(), self.row) else { return Vec::new() };
+        let (Some(call), Some(row)) = (self.call(), self.row) else {
+            return Vec::new();
+        };
         let sections = &self.event.sections;
         let (ret, memory) = (self.ret, &self.memory);
-        let ret = if self.flags & flags::RESTART != 0 { -1 } else { ret };
-        model.call(&Event { task, ids, call, row, ret, memory, sections })
+        let ret = if self.flags & flags::RESTART != 0 {
+            -1
+        } else {
+            ret
+        };
+        model.call(&Event {
+            task,
+            ids,
+            call,
+            row,
+            ret,
+            memory,
+            sections,
+        })
     }
 
     /// `name(arguments)` and the result. `all`: also what [`CallView::data`] says.
@@ -114,8 +128,15 @@ impl<'a> CallView<'a> {
         if !all && self.data_says_all(row) {
             return (format!("{name}()"), result);
         }
-        let limit = if self.data.is_empty() || all { limit } else { limit.min(32) };
-        let options = FormatOpts { string_limit: limit, ..FormatOpts::default() };
+        let limit = if self.data.is_empty() || all {
+            limit
+        } else {
+            limit.min(32)
+        };
+        let options = FormatOpts {
+            string_limit: limit,
+            ..FormatOpts::default()
+        };
         // The result is printed again by the same code, with what it adds to it.
         let whole = format_call(row, &call, self.ret, &self.memory, &options);
         match whole.rfind(&format!(") = {result}")) {
@@ -135,13 +156,17 @@ impl<'a> CallView<'a> {
 
     /// The data that the call moved through descriptors, as far as the log has it.
     fn transfers(&self) -> Vec<Transfer> {
-        let (Some(call), Some(row)) = (self.call(), self.row) else { return Vec::new() };
+        let (Some(call), Some(row)) = (self.call(), self.row) else {
+            return Vec::new();
+        };
         let writes = matches!(
             row.effect,
             Effect::Writes(_) | Effect::WritesAt(_) | Effect::SendFds(_) | Effect::Moves { .. }
         );
-        let reads =
-            matches!(row.effect, Effect::Reads(_) | Effect::ReadsAt(_) | Effect::RecvFds(_));
+        let reads = matches!(
+            row.effect,
+            Effect::Reads(_) | Effect::ReadsAt(_) | Effect::RecvFds(_)
+        );
         if self.failed() || self.flags & flags::RESTART != 0 || !(writes || reads) {
             return Vec::new();
         }
@@ -151,7 +176,11 @@ impl<'a> CallView<'a> {
         }
         let mut left = self.ret as u64;
         let mut all = Vec::new();
-        for buf in plan.bufs.iter().filter(|buf| is_data(&plan, buf) && buf.dir == Dir::In) {
+        for buf in plan
+            .bufs
+            .iter()
+            .filter(|buf| is_data(&plan, buf) && buf.dir == Dir::In)
+        {
             let size = buf.cap.min(left);
             left -= size;
             self.add(&mut all, false, buf.addr, size);
@@ -177,7 +206,12 @@ impl<'a> CallView<'a> {
     fn add(&self, all: &mut Vec<Transfer>, received: bool, addr: u64, size: u64) {
         let bytes = self.memory.bytes(addr, size);
         if size > 0 && !bytes.is_empty() {
-            all.push(Transfer { received, addr, size, bytes });
+            all.push(Transfer {
+                received,
+                addr,
+                size,
+                bytes,
+            });
         }
     }
 }
@@ -237,8 +271,14 @@ fn exec_call(exec: &Exec, memory: &EventMemory, limit: usize) -> Option<String> 
         }
         at = at.checked_add(16)?;
     }
-    let call = Call { nr: libc::SYS_execve as u32, args: [path, argv, envp, 0, 0, 0] };
-    let options = FormatOpts { string_limit: limit, ..FormatOpts::default() };
+    let call = Call {
+        nr: libc::SYS_execve as u32,
+        args: [path, argv, envp, 0, 0, 0],
+    };
+    let options = FormatOpts {
+        string_limit: limit,
+        ..FormatOpts::default()
+    };
     Some(format_call(lookup(&call)?, &call, 0, memory, &options))
 }
 
@@ -248,15 +288,29 @@ pub fn exit_text(exit: &Exit) -> String {
     const KILLED: u8 = 2;
     if libc::WIFSIGNALED(exit.status) {
         let signal = signal_text(libc::WTERMSIG(exit.status));
-        let core = if libc::WCOREDUMP(exit.status) { ", core dumped" } else { "" };
+        let core = if libc::WCOREDUMP(exit.status) {
+            ", core dumped"
+        } else {
+            ""
+        };
         return format!("killed by {signal}{core}");
     }
     if exit.flags & KILLED != 0 {
-        return format!("ended from outside, status = {}", libc::WEXITSTATUS(exit.status));
+        return format!(
+            "ended from outside, status = {}",
+            libc::WEXITSTATUS(exit.status)
+        );
     }
     let group = exit.flags & flags::GROUP != 0;
-    let nr = if group { libc::SYS_exit_group } else { libc::SYS_exit } as u32;
-    let call = Call { nr, args: [libc::WEXITSTATUS(exit.status) as u64, 0, 0, 0, 0, 0] };
+    let nr = if group {
+        libc::SYS_exit_group
+    } else {
+        libc::SYS_exit
+    } as u32;
+    let call = Call {
+        nr,
+        args: [libc::WEXITSTATUS(exit.status) as u64, 0, 0, 0, 0, 0],
+    };
     let options = FormatOpts::default();
     match lookup(&call) {
         Some(row) => format_call(row, &call, 0, &EventMemory::default(), &options),
@@ -297,7 +351,9 @@ fn siginfo(signal: &Signal) -> Option<String> {
     const AT: u64 = 0x1000;
     impl Memory for Info {
         fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
-            let from = addr.checked_sub(AT).and_then(|skip| self.0.get(skip as usize..));
+            let from = addr
+                .checked_sub(AT)
+                .and_then(|skip| self.0.get(skip as usize..));
             let from = from.unwrap_or_default();
             let n = from.len().min(buf.len());
             buf[..n].copy_from_slice(&from[..n]);
@@ -308,8 +364,12 @@ fn siginfo(signal: &Signal) -> Option<String> {
         nr: libc::SYS_rt_sigqueueinfo as u32,
         args: [0, u64::from(signal.signo), AT, 0, 0, 0],
     };
-    let text =
-        format_args(lookup(&call)?, &call, &Info(signal.siginfo()), &FormatOpts::default());
+    let text = format_args(
+        lookup(&call)?,
+        &call,
+        &Info(signal.siginfo()),
+        &FormatOpts::default(),
+    );
     let (from, to) = (text.find('{')?, text.rfind('}')?);
     text.get(from..=to).map(str::to_owned)
 }
@@ -330,7 +390,11 @@ pub fn quote(bytes: &[u8]) -> String {
             b' '..=b'~' => out.push(char::from(*byte)),
             _ => {
                 let digit_next = bytes.get(i + 1).is_some_and(u8::is_ascii_digit);
-                out.push_str(&if digit_next { format!("\\{byte:03o}") } else { format!("\\{byte:o}") });
+                out.push_str(&if digit_next {
+                    format!("\\{byte:03o}")
+                } else {
+                    format!("\\{byte:o}")
+                });
             }
         }
     }
@@ -348,7 +412,12 @@ mod tests {
             w.args(&[1, 0x1000, count, 0, 0, 0]);
             w.input(0x1000, count, b"hello, world\n");
         });
-        Syscall { nr: libc::SYS_write as u16, ret, sections, ..Syscall::default() }
+        Syscall {
+            nr: libc::SYS_write as u16,
+            ret,
+            sections,
+            ..Syscall::default()
+        }
     }
 
     #[test]
@@ -356,10 +425,21 @@ mod tests {
         let event = write(13, 5);
         let view = CallView::new(&event, &[]);
         let bytes = b"hello".to_vec();
-        assert_eq!(view.data, [Transfer { received: false, addr: 0x1000, size: 5, bytes }]);
+        assert_eq!(
+            view.data,
+            [Transfer {
+                received: false,
+                addr: 0x1000,
+                size: 5,
+                bytes
+            }]
+        );
         assert_eq!(view.text(false, 80), ("write()".into(), "5".into()));
         let (call, result) = view.text(true, 80);
-        assert_eq!((&call[..], &result[..]), (r#"write(1, "hello, world\n", 13)"#, "5"));
+        assert_eq!(
+            (&call[..], &result[..]),
+            (r#"write(1, "hello, world\n", 13)"#, "5")
+        );
     }
 
     #[test]
@@ -372,9 +452,20 @@ mod tests {
 
     #[test]
     fn without_arguments_there_are_none() {
-        let event = Syscall { nr: libc::SYS_write as u16, ret: 29, ..Syscall::default() };
-        assert_eq!(CallView::new(&event, &[]).text(false, 80), ("write()".into(), "29".into()));
-        let event = Syscall { nr: libc::SYS_ioctl as u16, ret: -25, ..Syscall::default() };
+        let event = Syscall {
+            nr: libc::SYS_write as u16,
+            ret: 29,
+            ..Syscall::default()
+        };
+        assert_eq!(
+            CallView::new(&event, &[]).text(false, 80),
+            ("write()".into(), "29".into())
+        );
+        let event = Syscall {
+            nr: libc::SYS_ioctl as u16,
+            ret: -25,
+            ..Syscall::default()
+        };
         let (call, result) = CallView::new(&event, &[]).text(false, 80);
         assert_eq!((&call[..], &result[..9]), ("ioctl()", "-1 ENOTTY"));
     }
@@ -385,16 +476,28 @@ mod tests {
         info[..4].copy_from_slice(&17i32.to_le_bytes());
         info[8..12].copy_from_slice(&1i32.to_le_bytes());
         info[16..20].copy_from_slice(&42i32.to_le_bytes());
-        let signal =
-            Signal { signo: 17, flags: 0, action: scribe_log::action::HANDLER, info: info.into() };
+        let signal = Signal {
+            signo: 17,
+            flags: 0,
+            action: scribe_log::action::HANDLER,
+            info: info.into(),
+        };
         let text = signal_details(&signal);
-        assert!(text.starts_with("signal: SIGCHLD, action = handler, info = {si_signo=SIGCHLD"), "{text}");
+        assert!(
+            text.starts_with("signal: SIGCHLD, action = handler, info = {si_signo=SIGCHLD"),
+            "{text}"
+        );
         assert!(text.contains("si_pid=42"), "{text}");
     }
 
     #[test]
     fn ends_are_told_apart() {
-        let exit = |status, flags| Exit { task: 2, status, flags, sections: Sections::default() };
+        let exit = |status, flags| Exit {
+            task: 2,
+            status,
+            flags,
+            sections: Sections::default(),
+        };
         assert_eq!(exit_text(&exit(0x300, flags::GROUP)), "exit_group(3) = ?");
         assert_eq!(exit_text(&exit(0, 0)), "exit(0) = ?");
         assert_eq!(exit_text(&exit(9, flags::GROUP | 2)), "killed by SIGKILL");

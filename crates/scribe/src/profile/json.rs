@@ -18,7 +18,11 @@ pub struct Json {
 impl Json {
     /// `raw`: also the records that are no events of the program.
     pub fn new(raw: bool, strsize: usize) -> Json {
-        Json { raw, strsize, model: Model::default() }
+        Json {
+            raw,
+            strsize,
+            model: Model::default(),
+        }
     }
 
     /// The line of an event, or nothing.
@@ -126,13 +130,24 @@ impl Json {
             put("serial", serial.into());
         }
         if !touches.is_empty() {
-            put("resources", touches.iter().map(touch).collect::<Vec<_>>().into());
+            put(
+                "resources",
+                touches.iter().map(touch).collect::<Vec<_>>().into(),
+            );
         }
         if !view.data.is_empty() {
-            put("data", view.data.iter().map(|data| self.data(data)).collect::<Vec<_>>().into());
+            put(
+                "data",
+                view.data
+                    .iter()
+                    .map(|data| self.data(data))
+                    .collect::<Vec<_>>()
+                    .into(),
+            );
         }
         if let Some(spawn) = view.spawn {
-            let new = json!({"task": spawn.task, "pid": spawn.pid, "tid": spawn.tid, "lane": spawn.lane});
+            let new =
+                json!({"task": spawn.task, "pid": spawn.pid, "tid": spawn.tid, "lane": spawn.lane});
             put("new_task", new);
         }
     }
@@ -142,7 +157,10 @@ impl Json {
         let direction = if data.received { "in" } else { "out" };
         let (form, text) = match std::str::from_utf8(shown) {
             Ok(text) => ("text", text.to_owned()),
-            Err(_) => ("hex", shown.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Err(_) => (
+                "hex",
+                shown.iter().map(|byte| format!("{byte:02x}")).collect(),
+            ),
         };
         json!({"direction": direction, "addr": data.addr, "size": data.size, form: text})
     }

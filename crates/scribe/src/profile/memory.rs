@@ -36,15 +36,25 @@ impl Memory for EventMemory<'_> {
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
         let mut done = 0;
         while done < buf.len() {
-            let Some(at) = addr.checked_add(done as u64) else { break };
-            let found = self.pieces.iter().enumerate().find_map(|(i, (start, bytes))| {
-                let skip = usize::try_from(at.checked_sub(*start)?).ok()?;
-                Some((i, bytes.get(skip..).filter(|rest| !rest.is_empty())?))
-            });
+            let Some(at) = addr.checked_add(done as u64) else {
+                break;
+            };
+            let found = self
+                .pieces
+                .iter()
+                .enumerate()
+                .find_map(|(i, (start, bytes))| {
+                    let skip = usize::try_from(at.checked_sub(*start)?).ok()?;
+                    Some((i, bytes.get(skip..).filter(|rest| !rest.is_empty())?))
+                });
             let Some((index, rest)) = found else { break };
             // Up to where a piece begins that hides this one.
-            let hidden = self.pieces[..index].iter().filter_map(|piece| piece.0.checked_sub(at));
-            let free = hidden.min().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+            let hidden = self.pieces[..index]
+                .iter()
+                .filter_map(|piece| piece.0.checked_sub(at));
+            let free = hidden
+                .min()
+                .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
             let n = rest.len().min(buf.len() - done).min(free.max(1));
             buf[done..done + n].copy_from_slice(&rest[..n]);
             done += n;

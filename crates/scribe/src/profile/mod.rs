@@ -32,11 +32,17 @@ pub fn run(args: &ProfileArgs, style: Style) -> Result<i32, Failure> {
     out.write_all(sink.end().as_bytes())?;
     out.flush()?;
     drop(out);
-    let name = if args.log == Path::new("-") { "standard input".into() } else { args.log.display().to_string() };
+    let name = if args.log == Path::new("-") {
+        "standard input".into()
+    } else {
+        args.log.display().to_string()
+    };
     Ok(match error.or_else(|| log.truncated()) {
         None => 0,
         Some(error) if ui::is_cut(&error) => {
-            say(format!("{name}: {error}: the recording still runs, or was cut off"));
+            say(format!(
+                "{name}: {error}: the recording still runs, or was cut off"
+            ));
             0
         }
         Some(error) => {
@@ -88,7 +94,10 @@ fn print_all(
 fn wanted(pids: &[i64], item: &Item, ids: Ids) -> bool {
     let task = i64::from(item.task);
     pids.is_empty()
-        || (task != 0 && pids.iter().any(|p| [task, ids.pid.into(), ids.tid.into()].contains(p)))
+        || (task != 0
+            && pids
+                .iter()
+                .any(|p| [task, ids.pid.into(), ids.tid.into()].contains(p)))
 }
 
 enum Sink {

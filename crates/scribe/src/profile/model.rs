@@ -119,7 +119,11 @@ impl Model {
     }
 
     fn object(&mut self, kind: Resource, name: Option<String>) -> Id {
-        self.objects.push(Object { kind, serial: 0, name });
+        self.objects.push(Object {
+            kind,
+            serial: 0,
+            name,
+        });
         self.objects.len() - 1
     }
 
@@ -144,7 +148,10 @@ impl Model {
                 id: self.object(Resource::Files, None),
                 fds: HashMap::new(),
             })),
-            fs: Rc::new(RefCell::new(Fs { id: self.object(Resource::Fs, None), cwd })),
+            fs: Rc::new(RefCell::new(Fs {
+                id: self.object(Resource::Fs, None),
+                cwd,
+            })),
             mm: self.object(Resource::Mm, None),
             sighand: self.object(Resource::Signal, None),
             creds: self.object(Resource::Creds, None),
@@ -159,7 +166,10 @@ impl Model {
     pub fn exec(&mut self, id: u32, ids: Ids) {
         let mut task = self.task(id, ids);
         let table = task.files.borrow().clone();
-        let own = Table { id: self.object(Resource::Files, None), ..table };
+        let own = Table {
+            id: self.object(Resource::Files, None),
+            ..table
+        };
         task.files = Rc::new(RefCell::new(own));
         task.mm = self.object(Resource::Mm, None);
         task.sighand = self.object(Resource::Signal, None);
@@ -194,7 +204,11 @@ impl Model {
         let object = &mut self.objects[id];
         let serial = object.serial;
         object.serial += 1;
-        Touch { kind: object.kind, serial, desc: object.name.clone() }
+        Touch {
+            kind: object.kind,
+            serial,
+            desc: object.name.clone(),
+        }
     }
 
     /// The open file behind a descriptor.
@@ -224,13 +238,20 @@ impl Model {
         let mut fds = fds_of(row.effect, &event.call, event.memory);
         let mut kinds = row.effect.resources().to_vec();
         // A mapping of a file.
-        let descriptors = row.args.iter().zip(args).filter(|(arg, _)| matches!(arg.ty, Ty::Fd));
+        let descriptors = row
+            .args
+            .iter()
+            .zip(args)
+            .filter(|(arg, _)| matches!(arg.ty, Ty::Fd));
         if row.effect == Effect::Mm {
             fds.extend(descriptors.map(|(_, fd)| fd as i32).filter(|fd| *fd >= 0));
         }
         // By a descriptor alone, although it is a call that could take a path.
         if let (Some((Some(dir), path)), true) = (path_args(row), fds.is_empty())
-            && event.memory.read_cstr(args[path], 1).is_some_and(|text| text.is_empty())
+            && event
+                .memory
+                .read_cstr(args[path], 1)
+                .is_some_and(|text| text.is_empty())
             && args[dir] as i32 >= 0
         {
             fds.push(args[dir] as i32);
@@ -253,9 +274,8 @@ impl Model {
                     ids.push(inode);
                 }
             }
-            kinds.retain(|kind| {
-                !matches!(kind, Resource::Files | Resource::File | Resource::Inode)
-            });
+            kinds
+                .retain(|kind| !matches!(kind, Resource::Files | Resource::File | Resource::Inode));
         }
         for kind in kinds {
             match kind {
@@ -281,7 +301,9 @@ impl Model {
                     ids.push(self.named(kind, format!("{} {name}", task.mm), &name));
                 }
                 Resource::Timer => ids.push(task.timers),
-                Resource::Ipc | Resource::System => ids.push(self.named(kind, String::new(), row.name)),
+                Resource::Ipc | Resource::System => {
+                    ids.push(self.named(kind, String::new(), row.name))
+                }
                 Resource::File | Resource::Futex => {}
             }
         }
@@ -292,7 +314,9 @@ impl Model {
     /// The path that a call names, as an absolute one where that is known.
     fn path(&self, task: &Task, event: &Event) -> Option<String> {
         let (dir, path) = path_args(event.row)?;
-        let text = event.memory.read_cstr(event.call.args[path], libc::PATH_MAX as usize)?;
+        let text = event
+            .memory
+            .read_cstr(event.call.args[path], libc::PATH_MAX as usize)?;
         let text = String::from_utf8_lossy(&text).into_owned();
         if text.starts_with('/') {
             return Some(text);
@@ -321,7 +345,10 @@ impl Model {
         };
         if let Effect::ClosesFd(arg) = event.row.effect {
             // Gone even where close reports an error.
-            task.files.borrow_mut().fds.remove(&(args[arg as usize] as i32));
+            task.files
+                .borrow_mut()
+                .fds
+                .remove(&(args[arg as usize] as i32));
         }
         if event.ret < 0 {
             return;
@@ -335,10 +362,9 @@ impl Model {
             Effect::OpensFd | Effect::Accepts(_) => new(self, ret, None),
             Effect::OpensFds2 { arg } => {
                 let at = args[arg as usize];
-                for fd in [event.memory.read_u32(at), event.memory.read_u32(at + 4)] {
-                    if let Some(fd) = fd {
-                        new(self, fd as i32, None);
-                    }
+                let both = [event.memory.read_u32(at), event.memory.read_u32(at + 4)];
+                for fd in both.into_iter().flatten() {
+                    new(self, fd as i32, None);
                 }
             }
             Effect::OpensFdAt { arg, off } => {
@@ -350,7 +376,10 @@ impl Model {
             Effect::ClosesRange if args[2] & 4 == 0 => {
                 let (from, to) = (args[0] as u32, args[1] as u32);
                 let range = from..=to;
-                task.files.borrow_mut().fds.retain(|fd, _| !range.contains(&(*fd as u32)));
+                task.files
+                    .borrow_mut()
+                    .fds
+                    .retain(|fd, _| !range.contains(&(*fd as u32)));
             }
             Effect::Dup { from, .. } => {
                 let file = self.file(task, args[from as usize] as i32);
@@ -380,16 +409,28 @@ impl Model {
         // A thread shares all, whatever of the flags is known.
         let all = spawn.pid == parent.ids.pid;
         let shares = |flag: u64| all || flags & flag != 0;
-        let ids = Ids { tid: spawn.tid, pid: spawn.pid };
-        let mut child = Task { ids, ..parent.clone() };
+        let ids = Ids {
+            tid: spawn.tid,
+            pid: spawn.pid,
+        };
+        let mut child = Task {
+            ids,
+            ..parent.clone()
+        };
         if !shares(CLONE_FILES) {
             let table = parent.files.borrow().clone();
-            let own = Table { id: self.object(Resource::Files, None), ..table };
+            let own = Table {
+                id: self.object(Resource::Files, None),
+                ..table
+            };
             child.files = Rc::new(RefCell::new(own));
         }
         if !shares(CLONE_FS) {
             let fs = parent.fs.borrow().clone();
-            let own = Fs { id: self.object(Resource::Fs, None), ..fs };
+            let own = Fs {
+                id: self.object(Resource::Fs, None),
+                ..fs
+            };
             child.fs = Rc::new(RefCell::new(own));
         }
         if !shares(CLONE_VM) {
@@ -408,9 +449,19 @@ impl Model {
 
 /// Argument with the directory descriptor, if there is one, and argument with the path.
 fn path_args(row: &Row) -> Option<(Option<usize>, usize)> {
-    let is_path = |ty: &Ty| matches!(ty, Ty::Ptr(Ptr { shape: Shape::Path, .. }));
+    let is_path = |ty: &Ty| {
+        matches!(
+            ty,
+            Ty::Ptr(Ptr {
+                shape: Shape::Path,
+                ..
+            })
+        )
+    };
     let path = row.args.iter().position(|arg| is_path(&arg.ty))?;
-    let dir = path.checked_sub(1).filter(|dir| matches!(row.args[*dir].ty, Ty::DirFd));
+    let dir = path
+        .checked_sub(1)
+        .filter(|dir| matches!(row.args[*dir].ty, Ty::DirFd));
     Some((dir, path))
 }
 
@@ -447,5 +498,9 @@ fn polled(call: &Call, memory: &EventMemory) -> Vec<i32> {
     }
     let entries = memory.bytes(call.args[0], call.args[1].min(64) * 8);
     let fd = |entry: &[u8]| i32::from_le_bytes(entry[..4].try_into().unwrap_or_default());
-    entries.chunks_exact(8).map(fd).filter(|fd| *fd >= 0).collect()
+    entries
+        .chunks_exact(8)
+        .map(fd)
+        .filter(|fd| *fd >= 0)
+        .collect()
 }

@@ -13,18 +13,26 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
             let name = scribe_syscalls::syscall_name(call.nr.into()).unwrap_or("unknown");
             let (nr, ret) = (call.nr, call.ret);
             let (hash, flags) = (call.in_hash, call.flags);
-            let head = format!("syscall nr={nr} ({name}) ret={ret:#x} in_hash={hash:#010x} flags={flags:#x}");
+            let head = format!(
+                "syscall nr={nr} ({name}) ret={ret:#x} in_hash={hash:#010x} flags={flags:#x}"
+            );
             (head, sections(&call.sections, limit))
         }
-        Record::Data { addr, bytes } => {
-            (format!("data addr={addr:#x} size={} {}", bytes.len(), text(bytes)), none())
-        }
+        Record::Data { addr, bytes } => (
+            format!("data addr={addr:#x} size={} {}", bytes.len(), text(bytes)),
+            none(),
+        ),
         Record::Signal(signal) => {
             let (signo, action, flags) = (signal.signo, signal.action, signal.flags);
             let info = text(&signal.info);
-            (format!("signal signo={signo} action={action} flags={flags:#x} info={info}"), none())
+            (
+                format!("signal signo={signo} action={action} flags={flags:#x} info={info}"),
+                none(),
+            )
         }
-        Record::Instr { which, values } => (format!("instr which={which} values={values:x?}"), none()),
+        Record::Instr { which, values } => {
+            (format!("instr which={which} values={values:x?}"), none())
+        }
         Record::Exec(exec) => {
             let head = format!("exec task={} tid={} pid={}", exec.task, exec.tid, exec.pid);
             (head, sections(&exec.sections, limit))
@@ -34,13 +42,20 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
             let head = format!("exit task={task} status={status:#x} flags={flags:#x}");
             (head, sections(&exit.sections, limit))
         }
-        Record::Merge { from_lane, into_lane } => {
-            (format!("merge from_lane={from_lane} into_lane={into_lane}"), none())
-        }
+        Record::Merge {
+            from_lane,
+            into_lane,
+        } => (
+            format!("merge from_lane={from_lane} into_lane={into_lane}"),
+            none(),
+        ),
         Record::Move { task, lane } => (format!("move task={task} lane={lane}"), none()),
         Record::Checksum { regs, mem } => {
             let hash = |h: &Option<u64>| h.map_or("none".into(), |h| format!("{h:#018x}"));
-            (format!("checksum regs={} mem={}", hash(regs), hash(mem)), none())
+            (
+                format!("checksum regs={} mem={}", hash(regs), hash(mem)),
+                none(),
+            )
         }
         Record::Start(start) => ("start".into(), sections(&start.sections, limit)),
         Record::File(file) => {
@@ -56,12 +71,26 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
                 file.flags,
                 text(&file.path),
             );
-            let hash: String = file.blake3.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash: String = file
+                .blake3
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             (head, vec![format!("blake3 {hash}")])
         }
-        Record::Blob { file, offset, bytes } => {
+        Record::Blob {
+            file,
+            offset,
+            bytes,
+        } => {
             let size = bytes.len();
-            (format!("blob file={file} offset={offset} size={size} {}", text(bytes)), none())
+            (
+                format!(
+                    "blob file={file} offset={offset} size={size} {}",
+                    text(bytes)
+                ),
+                none(),
+            )
         }
         Record::Note { text: note } => (format!("note {}", text(note)), none()),
         Record::Bookmark { id, text: name } => (format!("bookmark id={id} {}", text(name)), none()),
@@ -72,7 +101,10 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
         }
         Record::Unknown(other) => {
             let (kind, flags, arg) = (other.kind, other.flags, other.arg);
-            let head = format!("kind {kind} flags={flags:#x} arg={arg} {}", text(&other.body));
+            let head = format!(
+                "kind {kind} flags={flags:#x} arg={arg} {}",
+                text(&other.body)
+            );
             (head, none())
         }
         other => (format!("{other:?}"), none()),
@@ -92,10 +124,20 @@ fn section(section: &Section, limit: usize) -> String {
     let text = |bytes: &[u8]| cut(bytes, limit);
     let list = |list: &scribe_log::StrList| list.iter().map(text).collect::<Vec<_>>().join(" ");
     match section {
-        Section::Out { addr, bytes } => format!("out addr={addr:#x} size={} {}", bytes.len(), text(bytes)),
+        Section::Out { addr, bytes } => {
+            format!("out addr={addr:#x} size={} {}", bytes.len(), text(bytes))
+        }
         Section::Args(args) => format!("args {args:x?}"),
-        Section::In { addr, full_len, bytes } => {
-            format!("in addr={addr:#x} size={full_len} kept={} {}", bytes.len(), text(bytes))
+        Section::In {
+            addr,
+            full_len,
+            bytes,
+        } => {
+            format!(
+                "in addr={addr:#x} size={full_len} kept={} {}",
+                bytes.len(),
+                text(bytes)
+            )
         }
         Section::Serial(serial) => format!("serial {serial}"),
         Section::Time(time) => format!("time {}.{:09}", time / 1_000_000_000, time % 1_000_000_000),
@@ -133,11 +175,22 @@ fn section(section: &Section, limit: usize) -> String {
         Section::Flags(flags) => format!("flags {flags:#x}"),
         Section::Level(level) => format!("level {level}"),
         Section::Cpuid(table) => format!("cpuid {} entries", table.iter().count()),
-        Section::Stdio { fd, kind, text: name } => format!("stdio fd={fd} kind={kind} {}", text(name)),
-        Section::Root { task, tid, pid, lane } => {
+        Section::Stdio {
+            fd,
+            kind,
+            text: name,
+        } => format!("stdio fd={fd} kind={kind} {}", text(name)),
+        Section::Root {
+            task,
+            tid,
+            pid,
+            lane,
+        } => {
             format!("root task={task} tid={tid} pid={pid} lane={lane}")
         }
-        Section::Unknown { tag, bytes } => format!("section {tag} size={} {}", bytes.len(), text(bytes)),
+        Section::Unknown { tag, bytes } => {
+            format!("section {tag} size={} {}", bytes.len(), text(bytes))
+        }
         other => format!("{other:?}"),
     }
 }

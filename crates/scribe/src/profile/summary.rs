@@ -26,7 +26,12 @@ pub struct Summary {
 impl Summary {
     /// Nothing counted yet.
     pub fn new(format: Format) -> Summary {
-        Summary { format, counts: HashMap::new(), timed: false, last: HashMap::new() }
+        Summary {
+            format,
+            counts: HashMap::new(),
+            timed: false,
+            last: HashMap::new(),
+        }
     }
 
     /// Counts a record.
@@ -52,7 +57,13 @@ impl Summary {
     /// The table.
     pub fn table(&self) -> String {
         let mut rows: Vec<(&str, Count)> = self.counts.iter().map(|(k, v)| (&k[..], *v)).collect();
-        let weight = |count: &Count| if self.timed { count.nanoseconds } else { count.calls };
+        let weight = |count: &Count| {
+            if self.timed {
+                count.nanoseconds
+            } else {
+                count.calls
+            }
+        };
         rows.sort_by_key(|(name, count)| (u64::MAX - weight(count), u64::MAX - count.calls, *name));
         let mut total = Count::default();
         for (_, count) in &rows {
@@ -74,7 +85,11 @@ impl Summary {
         };
         out.push_str(rule);
         let line = |name: &str, count: &Count| {
-            let errors = if count.errors == 0 { String::new() } else { count.errors.to_string() };
+            let errors = if count.errors == 0 {
+                String::new()
+            } else {
+                count.errors.to_string()
+            };
             let (calls, share) = (count.calls, share(count));
             if self.timed {
                 let seconds = count.nanoseconds as f64 / 1e9;

@@ -44,12 +44,18 @@ impl Lines {
 impl Text {
     /// With resources.
     pub fn new(options: TextOptions) -> Text {
-        Text { options, model: (!options.raw).then(Model::default) }
+        Text {
+            options,
+            model: (!options.raw).then(Model::default),
+        }
     }
 
     /// Without resources: for events out of their context.
     pub fn without_resources(options: TextOptions) -> Text {
-        Text { options, model: None }
+        Text {
+            options,
+            model: None,
+        }
     }
 
     /// Follows an event that is not shown.
@@ -84,10 +90,18 @@ impl Text {
         let mut out = String::new();
         for (i, (depth, text)) in lines.0.iter().enumerate() {
             if self.options.offsets {
-                let place = if i == 0 { item.place.to_string() } else { String::new() };
+                let place = if i == 0 {
+                    item.place.to_string()
+                } else {
+                    String::new()
+                };
                 out.push_str(&format!("{place:>16} "));
             }
-            out.push_str(&format!("{label} {:indent$}{text}\n", "", indent = 2 * depth));
+            out.push_str(&format!(
+                "{label} {:indent$}{text}\n",
+                "",
+                indent = 2 * depth
+            ));
         }
         out
     }
@@ -125,12 +139,21 @@ impl Text {
                 lines.add(0, self.options.style.yellow(&signal_details(signal)));
             }
             Record::Instr { which, values } => {
-                let values: Vec<String> = values.iter().map(|value| format!("{value:#x}")).collect();
-                lines.add(0, format!("{}() = {}", instruction(*which), values.join(", ")));
+                let values: Vec<String> =
+                    values.iter().map(|value| format!("{value:#x}")).collect();
+                lines.add(
+                    0,
+                    format!("{}() = {}", instruction(*which), values.join(", ")),
+                );
             }
-            Record::Note { text } => lines.add(0, format!("note: {}", String::from_utf8_lossy(text))),
+            Record::Note { text } => {
+                lines.add(0, format!("note: {}", String::from_utf8_lossy(text)))
+            }
             Record::Bookmark { id, text } => {
-                lines.add(0, format!("bookmark {id}: {}", String::from_utf8_lossy(text)));
+                lines.add(
+                    0,
+                    format!("bookmark {id}: {}", String::from_utf8_lossy(text)),
+                );
             }
             Record::Gap { lost, text } => {
                 let why = String::from_utf8_lossy(text);
@@ -145,8 +168,16 @@ impl Text {
         let style = self.options.style;
         let (call, result) = view.text(self.options.args, self.options.strsize);
         let (name, args) = call.split_once('(').unwrap_or((&call, ""));
-        let result = if view.failed() { style.red(&result) } else { result };
-        let note = if view.flags & flags::BLOCKED != 0 { " <not carried out>" } else { "" };
+        let result = if view.failed() {
+            style.red(&result)
+        } else {
+            result
+        };
+        let note = if view.flags & flags::BLOCKED != 0 {
+            " <not carried out>"
+        } else {
+            ""
+        };
         lines.add(0, format!("{}({args} = {result}{note}", style.bold(name)));
         for (depth, touch) in touches.iter().enumerate() {
             lines.add(depth + 1, style.dim(&touch_text(touch)));
@@ -156,21 +187,31 @@ impl Text {
             lines.add(depth, self.data(data));
         }
         if let Some(spawn) = view.spawn {
-            let text = format!("new task [{:02}], pid = {}, tid = {}", spawn.task, spawn.pid, spawn.tid);
+            let text = format!(
+                "new task [{:02}], pid = {}, tid = {}",
+                spawn.task, spawn.pid, spawn.tid
+            );
             lines.add(depth, text);
         }
     }
 
     fn data(&self, data: &Transfer) -> String {
         let shown = &data.bytes[..data.bytes.len().min(self.options.strsize)];
-        let more = if (shown.len() as u64) < data.size { "..." } else { "" };
+        let more = if (shown.len() as u64) < data.size {
+            "..."
+        } else {
+            ""
+        };
         format!("data: size = {}, {}{more}", data.size, quote(shown))
     }
 }
 
 fn touch_text(touch: &Touch) -> String {
-    let mut text =
-        format!("resource lock, type = {}, serial = {}", kind_name(touch.kind), touch.serial);
+    let mut text = format!(
+        "resource lock, type = {}, serial = {}",
+        kind_name(touch.kind),
+        touch.serial
+    );
     if let Some(desc) = &touch.desc {
         text.push_str(&format!(", desc = {}", printable(desc)));
     }
@@ -179,7 +220,11 @@ fn touch_text(touch: &Touch) -> String {
 
 /// A name of a file in one line, whatever it holds.
 fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) { quote(text.as_bytes()) } else { text.to_owned() }
+    if text.chars().any(char::is_control) {
+        quote(text.as_bytes())
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Name of a trapped instruction.
@@ -213,16 +258,42 @@ mod tests {
 
     fn text(pids: bool) -> Text {
         let style = Style::plain();
-        Text::new(TextOptions { raw: false, pids, offsets: false, args: false, strsize: 128, style })
+        Text::new(TextOptions {
+            raw: false,
+            pids,
+            offsets: false,
+            args: false,
+            strsize: 128,
+            style,
+        })
     }
 
-    fn item(nr: i64, ret: i64, args: [u64; 6], more: impl FnOnce(&mut scribe_log::SectionWriter)) -> Item {
+    fn item(
+        nr: i64,
+        ret: i64,
+        args: [u64; 6],
+        more: impl FnOnce(&mut scribe_log::SectionWriter),
+    ) -> Item {
         let sections = Sections::build(|w| {
             w.args(&args);
             more(w);
         });
-        let record = Record::Syscall(Syscall { nr: nr as u16, ret, sections, ..Syscall::default() });
-        Item { lane: 1, place: Position { chunk: 16, offset: 8 }, task: 2, record, data: Vec::new() }
+        let record = Record::Syscall(Syscall {
+            nr: nr as u16,
+            ret,
+            sections,
+            ..Syscall::default()
+        });
+        Item {
+            lane: 1,
+            place: Position {
+                chunk: 16,
+                offset: 8,
+            },
+            task: 2,
+            record,
+            data: Vec::new(),
+        }
     }
 
     const DATE: &[u8] = b"Mon Aug  8 04:18:33 EDT 2011\n";
@@ -241,7 +312,10 @@ mod tests {
         });
         text.event(&fstat, Ids::default());
         for _ in 0..30 {
-            text.event(&item(libc::SYS_dup, -9, [99, 0, 0, 0, 0, 0], |_| {}), Ids::default());
+            text.event(
+                &item(libc::SYS_dup, -9, [99, 0, 0, 0, 0, 0], |_| {}),
+                Ids::default(),
+            );
         }
         let expected = r#"[02] write() = 29
 [02]   resource lock, type = files_struct, serial = 31
@@ -258,11 +332,26 @@ mod tests {
             w.input(0x100, 7, b"/tmp/x\0");
         });
         let out = text.event(&open, Ids { tid: 7, pid: 7 });
-        assert!(out.starts_with("[02] open(\"/tmp/x\", O_RDONLY) = 3\n"), "{out}");
-        assert!(out.contains("type = inode, serial = 0, desc = /tmp/x"), "{out}");
-        text.event(&item(libc::SYS_dup2, 5, [3, 5, 0, 0, 0, 0], |_| {}), Ids { tid: 7, pid: 7 });
+        assert!(
+            out.starts_with("[02] open(\"/tmp/x\", O_RDONLY) = 3\n"),
+            "{out}"
+        );
+        assert!(
+            out.contains("type = inode, serial = 0, desc = /tmp/x"),
+            "{out}"
+        );
+        text.event(
+            &item(libc::SYS_dup2, 5, [3, 5, 0, 0, 0, 0], |_| {}),
+            Ids { tid: 7, pid: 7 },
+        );
         let fork = item(libc::SYS_fork, 9, [0; 6], |w| {
-            w.spawn(&scribe_log::Spawn { task: 3, tid: 9, pid: 9, lane: 2, flags: 0 });
+            w.spawn(&scribe_log::Spawn {
+                task: 3,
+                tid: 9,
+                pid: 9,
+                lane: 2,
+                flags: 0,
+            });
         });
         let out = text.event(&fork, Ids { tid: 7, pid: 7 });
         assert!(out.contains("new task [03], pid = 9, tid = 9"), "{out}");
@@ -286,6 +375,9 @@ mod tests {
         let out = text.event(&write(), Ids { tid: 77, pid: 76 });
         let mut lines = out.lines();
         assert_eq!(lines.next(), Some("            16+8 [77] write() = 29"));
-        assert!(lines.all(|line| line.starts_with("                 [77]   ")), "{out}");
+        assert!(
+            lines.all(|line| line.starts_with("                 [77]   ")),
+            "{out}"
+        );
     }
 }

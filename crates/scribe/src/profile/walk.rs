@@ -58,7 +58,13 @@ impl Tasks {
         match record {
             Record::Start(start) => {
                 for section in &start.sections {
-                    if let Section::Root { task, tid, pid, lane } = section {
+                    if let Section::Root {
+                        task,
+                        tid,
+                        pid,
+                        lane,
+                    } = section
+                    {
                         self.add(task, Ids { tid, pid }, lane);
                     }
                 }
@@ -69,7 +75,13 @@ impl Tasks {
                 *task
             }
             Record::Exec(exec) => {
-                self.ids.insert(exec.task, Ids { tid: exec.tid, pid: exec.pid });
+                self.ids.insert(
+                    exec.task,
+                    Ids {
+                        tid: exec.tid,
+                        pid: exec.pid,
+                    },
+                );
                 if let Some(new) = exec.sections.lane()
                     && new != lane
                 {
@@ -84,7 +96,10 @@ impl Tasks {
                 self.current.entry(*lane).or_insert(*task);
                 *task
             }
-            Record::Merge { from_lane, into_lane } => {
+            Record::Merge {
+                from_lane,
+                into_lane,
+            } => {
                 for at in self.lane_of.values_mut().filter(|at| **at == *from_lane) {
                     *at = *into_lane;
                 }
@@ -93,7 +108,14 @@ impl Tasks {
             }
             Record::Syscall(call) => {
                 if let Some(spawn) = call.sections.spawn() {
-                    self.add(spawn.task, Ids { tid: spawn.tid, pid: spawn.pid }, spawn.lane);
+                    self.add(
+                        spawn.task,
+                        Ids {
+                            tid: spawn.tid,
+                            pid: spawn.pid,
+                        },
+                        spawn.lane,
+                    );
                 }
                 current
             }
@@ -158,14 +180,14 @@ impl Walk {
             }
             let force = self.last || self.chunks > AHEAD;
             let Some(lane) = self.choose(force) else {
-                if !self.load()? {
-                    if self.lanes.is_empty() || !self.last {
-                        return Ok(None);
-                    }
+                if !self.load()? && (self.lanes.is_empty() || !self.last) {
+                    return Ok(None);
                 }
                 continue;
             };
-            let Some(Pending { place, record, .. }) = self.pop(lane) else { continue };
+            let Some(Pending { place, record, .. }) = self.pop(lane) else {
+                continue;
+            };
             let task = self.tasks.observe(lane, &record);
             if let Record::Data { addr, bytes } = &record {
                 let kept = bytes[..bytes.len().min(DATA_KEPT)].to_vec();
@@ -175,7 +197,13 @@ impl Walk {
                 Record::Data { .. } => Vec::new(),
                 _ => self.data.remove(&lane).unwrap_or_default(),
             };
-            return Ok(Some(Item { lane, place, task, record, data }));
+            return Ok(Some(Item {
+                lane,
+                place,
+                task,
+                record,
+                data,
+            }));
         }
     }
 
@@ -199,7 +227,10 @@ impl Walk {
             Record::Switch { task, .. } => self.tasks.lane_of.get(task) == Some(&lane),
             _ => lane == META || self.tasks.current.contains_key(&lane),
         };
-        let heads = self.lanes.iter().filter_map(|(lane, queue)| Some((*lane, queue.front()?)));
+        let heads = self
+            .lanes
+            .iter()
+            .filter_map(|(lane, queue)| Some((*lane, queue.front()?)));
         let best = heads
             .filter(|(lane, head)| can(*lane, head))
             .min_by_key(|(lane, head)| (head.key, *lane));
@@ -233,7 +264,11 @@ impl Walk {
                 self.next = Some((lane, place, record));
                 break;
             }
-            let pending = Pending { place, record, key: UNKNOWN };
+            let pending = Pending {
+                place,
+                record,
+                key: UNKNOWN,
+            };
             self.lanes.entry(lane).or_default().push_back(pending);
         }
         match &self.error {
@@ -247,13 +282,21 @@ impl Walk {
     }
 
     fn set_keys(&mut self) {
-        let timed = self.lanes.values().flatten().any(|p| stamp(&p.record).0.is_some());
+        let timed = self
+            .lanes
+            .values()
+            .flatten()
+            .any(|p| stamp(&p.record).0.is_some());
         for (lane, queue) in &mut self.lanes {
             let mut key = if *lane == META { 0 } else { UNKNOWN };
             for pending in queue.iter_mut().rev() {
                 let (time, serial) = stamp(&pending.record);
                 key = if timed { time } else { serial }.unwrap_or(key);
-                pending.key = if matches!(pending.record, Record::End(_)) { LAST } else { key };
+                pending.key = if matches!(pending.record, Record::End(_)) {
+                    LAST
+                } else {
+                    key
+                };
             }
         }
     }
