@@ -23,10 +23,11 @@ pub fn divergence(log: &str, divergence: &Divergence, backlog: usize, style: Sty
     }
     let skip = history.len().saturating_sub(backlog);
     if history.len() > skip {
-        out.push_str(&style.bold(&format!(
-            "last {} events of the task:\n",
-            history.len() - skip
-        )));
+        let title = match history.len() - skip {
+            1 => "last event of the task:\n".to_owned(),
+            n => format!("last {n} events of the task:\n"),
+        };
+        out.push_str(&style.bold(&title));
         for record in &history[skip..] {
             out.push_str(&printer.event(record));
         }

@@ -89,7 +89,9 @@ impl Module {
         });
         let name = match symbol {
             Some(symbol) => {
-                let name = addr2line::demangle_auto(symbol.name().into(), None).into_owned();
+                // Without the version that some symbols have.
+                let name = symbol.name().split('@').next().unwrap_or_default();
+                let name = addr2line::demangle_auto(name.into(), None);
                 format!("{name}+{:#x}", address.saturating_sub(symbol.address()))
             }
             None if line.is_some() => format!("{address:#x}"),

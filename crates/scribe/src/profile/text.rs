@@ -187,11 +187,14 @@ impl Text {
             lines.add(depth, self.data(data));
         }
         if let Some(spawn) = view.spawn {
-            let text = format!(
-                "new task [{:02}], pid = {}, tid = {}",
-                spawn.task, spawn.pid, spawn.tid
+            let (task, pid, tid) = (spawn.task, spawn.pid, spawn.tid);
+            lines.add(
+                depth,
+                match self.options.pids {
+                    true => format!("new task [{tid}], pid = {pid}"),
+                    false => format!("new task [{task:02}], pid = {pid}, tid = {tid}"),
+                },
             );
-            lines.add(depth, text);
         }
     }
 

@@ -5,8 +5,10 @@
 //! interleaved by the times or serials of their events, and a lane does not go on before the task
 //! that it switches to has come to it.
 
-use scribe_log::{InOrder, LogError, LogReader, META, Position, Record, Result, Section};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use scribe_log::{
+    InOrder, LogError, LogReader, META, Position, Record, Result, Section, Syscall, action, flags,
+};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// A record, and where it belongs.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Tasks {
     ids: HashMap<u32, Ids>,
     lane_of: HashMap<u32, u32>,
     current: HashMap<u32, u32>,
+    /// Processes that run.
+    running: HashSet<i32>,
 }
 
 impl Tasks {
@@ -48,6 +52,7 @@ impl Tasks {
 
     fn add(&mut self, task: u32, ids: Ids, lane: u32) {
         self.ids.insert(task, ids);
+        self.running.insert(ids.pid);
         self.lane_of.insert(task, lane);
         self.current.entry(lane).or_insert(task);
     }
@@ -90,7 +95,19 @@ impl Tasks {
                 }
                 exec.task
             }
-            Record::Exit(exit) => exit.task,
+            Record::Exit(exit) => {
+                let ids = self.ids(exit.task);
+                // The process ends with its leader, unless threads go on; then all that is lost is
+                // some order.
+                if exit.flags & flags::GROUP != 0 || ids.pid == ids.tid {
+                    self.running.remove(&ids.pid);
+                }
+                exit.task
+            }
+            Record::Signal(signal) if matches!(signal.action, action::TERMINATE | action::CORE) => {
+                self.running.remove(&self.ids(current).pid);
+                current
+            }
             Record::Move { task, lane } => {
                 self.lane_of.insert(*task, *lane);
                 self.current.entry(*lane).or_insert(*task);
@@ -225,6 +242,12 @@ impl Walk {
     fn choose(&mut self, force: bool) -> Option<u32> {
         let can = |lane: u32, pending: &Pending| match &pending.record {
             Record::Switch { task, .. } => self.tasks.lane_of.get(task) == Some(&lane),
+            // A child has ended before somebody has waited for it.
+            Record::Syscall(call)
+                if waited_for(call).is_some_and(|p| self.tasks.running.contains(&p)) =>
+            {
+                false
+            }
             _ => lane == META || self.tasks.current.contains_key(&lane),
         };
         let heads = self
@@ -306,6 +329,16 @@ impl Walk {
 const UNKNOWN: u64 = u64::MAX - 1;
 /// Of what ends the log, although it is in the first stream.
 const LAST: u64 = u64::MAX;
+
+/// The child whose end a wait4 has reported.
+fn waited_for(call: &Syscall) -> Option<i32> {
+    if i64::from(call.nr) != libc::SYS_wait4 || call.ret <= 0 {
+        return None;
+    }
+    let status = call.sections.outs().next()?.1;
+    let status = i32::from_le_bytes(status.get(..4)?.try_into().ok()?);
+    (libc::WIFEXITED(status) || libc::WIFSIGNALED(status)).then_some(call.ret as i32)
+}
 
 /// Time and serial of an event.
 fn stamp(record: &Record) -> (Option<u64>, Option<u64>) {
