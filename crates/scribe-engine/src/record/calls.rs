@@ -30,6 +30,8 @@ pub struct PendingCall {
     /// The token was given up.
     pub released: bool,
     pub ret: i64,
+    /// Place among all writes to the recording's terminal.
+    pub serial: Option<u64>,
     /// Signals allowed during the call, where it installs a mask of its own.
     pub temporary_mask: Option<u64>,
     pub inputs: Vec<(u64, u64, Vec<u8>)>,
@@ -170,6 +172,7 @@ impl Recorder {
             may_block: false,
             released: false,
             ret: 0,
+            serial: None,
             temporary_mask: None,
             inputs,
             kind,
@@ -212,6 +215,19 @@ impl Recorder {
 
     /// Sends the task into the agent.
     pub(super) fn launch(&mut self, id: u32, pending: PendingCall) -> Result<()> {
+        if self.shown_fd(id, &pending) != 0 {
+            // One at a time, so that the order in the log is the order on the terminal.
+            match self.terminal {
+                Some(other) if other != id => {
+                    let task = self.task_mut(id);
+                    task.call = Some(Box::new(pending));
+                    task.state = State::Ready(Ready::Relaunch);
+                    self.terminal_waits.push_back(id);
+                    return Ok(());
+                }
+                _ => self.terminal = Some(id),
+            }
+        }
         let released = pending.released;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let entry = AGENT_BASE + ENTRY_SYSCALL;
@@ -302,6 +318,18 @@ impl Recorder {
         Ok(base)
     }
 
+    /// The task is through with the terminal, or gone: the next one may write.
+    pub(super) fn leave_terminal(&mut self, id: u32) {
+        if self.terminal == Some(id) {
+            self.terminal = None;
+            if let Some(next) = self.terminal_waits.pop_front() {
+                self.runnable.push_back(next);
+            }
+        } else {
+            self.terminal_waits.retain(|other| *other != id);
+        }
+    }
+
     /// The call is over: the task stands behind the agent's `syscall`.
     pub(super) fn call_returned(&mut self, id: u32, regs: &Regs) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
@@ -313,7 +341,12 @@ impl Recorder {
         }
         if let Some(call) = &mut task.call {
             call.ret = regs.rax as i64;
+            if self.terminal == Some(id) && call.ret > 0 {
+                self.serial += 1;
+                call.serial = Some(self.serial);
+            }
         }
+        self.leave_terminal(id);
         if self.holds_token(id) {
             return self.finish_call(id);
         }
@@ -426,10 +459,7 @@ impl Recorder {
         };
         let map = self.map_of(id, pending, ret)?;
         let level = self.options.level;
-        let serial = (shown != 0).then(|| {
-            self.serial += 1;
-            self.serial
-        });
+        let serial = pending.serial;
         let elapsed = (level > 1).then(|| self.started.elapsed().as_nanos() as u64);
         let regs = self.options.registers.then_some(self.task(id).app);
         let in_file = self.in_system_file(id, pending, &outputs.ranges);

@@ -128,13 +128,15 @@ impl Recorder {
 
     /// Whether the call wrote to the recording's standard output or error.
     pub(super) fn terminal_flags(&self, id: u32, pending: &PendingCall, ret: i64) -> u8 {
+        if ret <= 0 { 0 } else { self.shown_fd(id, pending) }
+    }
+
+    /// Which of the recording's outputs the call writes to: [`STDOUT`], [`STDERR`], or 0.
+    pub(super) fn shown_fd(&self, id: u32, pending: &PendingCall) -> u8 {
         let fd = match pending.row.effect {
             Effect::Writes(arg) | Effect::WritesAt(arg) => pending.call.args[arg as usize] as i32,
             _ => return 0,
         };
-        if ret <= 0 {
-            return 0;
-        }
         self.fd_info(id, fd).map_or(0, |info| info.shown)
     }
 

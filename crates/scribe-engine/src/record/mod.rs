@@ -226,6 +226,9 @@ pub struct Recorder {
     lanes: HashMap<u32, Lane>,
     next_task: u32,
     next_lane: u32,
+    /// The task that writes to the recording's terminal, and those that wait to.
+    terminal: Option<u32>,
+    terminal_waits: VecDeque<u32>,
     /// Counter behind the `Serial` of events that touch objects shared between processes.
     serial: u64,
     files: Files,

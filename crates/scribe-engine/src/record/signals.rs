@@ -177,6 +177,7 @@ impl Recorder {
 
     /// The task is about to make a call, but a signal comes first.
     pub(super) fn abort_call(&mut self, id: u32) -> Result<()> {
+        self.leave_terminal(id);
         let task = self.task_mut(id);
         task.call = None;
         task.app.rip -= 2;

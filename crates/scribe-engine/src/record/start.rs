@@ -217,6 +217,8 @@ impl Recorder {
             lanes: HashMap::from([(1, Lane::new(first))]),
             next_task: first + 1,
             next_lane: 2,
+            terminal: None,
+            terminal_waits: VecDeque::new(),
             serial: 0,
             files: Files::default(),
             cpuid,

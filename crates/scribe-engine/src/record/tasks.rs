@@ -351,6 +351,7 @@ impl Recorder {
 
     /// Removes a task that has ended, and hands its token on.
     pub(super) fn forget(&mut self, id: u32) {
+        self.leave_terminal(id);
         self.release(id, Left::AfterEvent);
         let Some(task) = self.tasks.remove(&id) else {
             return;
