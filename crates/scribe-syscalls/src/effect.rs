@@ -164,7 +164,7 @@ impl Effect {
             Effect::Dup { .. } => &[Files, File],
             Effect::RecvFds(_) => &[Files, File],
             Effect::SendFds(_) => &[File],
-            Effect::Reads(_) | Effect::Writes(_) => &[File, Inode],
+            Effect::Reads(_) | Effect::Writes(_) => &[File],
             Effect::ReadsAt(_) | Effect::WritesAt(_) => &[Inode],
             Effect::Moves { .. } => &[File, Inode],
             Effect::Seeks(_) | Effect::SetsFile(_) | Effect::GetsFile(_) => &[File],
