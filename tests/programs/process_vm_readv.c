@@ -10,6 +10,7 @@ int main(void) {
     OK(pipe(go));
     pid_t c = OK(fork());
     if (c == 0) {
+        OK(close(go[1])); // so that it ends if the parent fails
         m[0] = noise_u32();
         m[1] = ~m[0];
         write_all(up[1], "r", 1);

@@ -55,14 +55,19 @@ impl Token {
     /// schedule did not change. `Ok(Some(left))`: a switch, and how the last holder left it.
     /// `Err(holder)`: it is taken.
     pub fn try_acquire(&self, task: u32) -> Result<Option<Left>, u32> {
-        self.holder.compare_exchange(FREE, task, Ordering::Acquire, Ordering::Acquire)?;
+        self.holder
+            .compare_exchange(FREE, task, Ordering::Acquire, Ordering::Acquire)?;
         let last = self.last.load(Ordering::Relaxed);
         if last & !IN_CALL == task {
             return Ok(None);
         }
         self.last.store(task, Ordering::Relaxed);
         self.serial.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(if last & IN_CALL != 0 { Left::InCall } else { Left::AfterEvent }))
+        Ok(Some(if last & IN_CALL != 0 {
+            Left::InCall
+        } else {
+            Left::AfterEvent
+        }))
     }
 
     /// Gives the token up. The caller must be the holder.

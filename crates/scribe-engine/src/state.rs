@@ -180,31 +180,7 @@ pub fn page_hashes(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) {
 /// One number for all writable memory of a task; independent of how it is cut into mappings.
 pub fn memory_hash(tid: Tid, mem: &Mem) -> u64 {
     let mut sum = 0u64;
-    let mut dump = String::new();
-    page_hashes(tid, mem, |addr, hash| {
-        sum = sum.wrapping_add(hash);
-        if hash != 0 {
-            use std::fmt::Write;
-            let _ = writeln!(dump, "{addr:x} {hash:x}");
-        }
-    });
-    if let Some(p) = std::env::var_os("SCRIBE_PAGES") {
-        use std::io::Write;
-        let mut f = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(p)
-            .unwrap();
-        let _ = writeln!(f, "== {sum}\n{dump}");
-        let _ = std::fs::create_dir_all("/tmp/pg");
-        page_hashes(tid, mem, |addr, hash| {
-            if hash != 0 {
-                let mut b = [0u8; 4096];
-                let _ = mem.read(addr, &mut b);
-                let _ = std::fs::write(format!("/tmp/pg/{addr:x}.{hash:x}"), b);
-            }
-        });
-    }
+    page_hashes(tid, mem, |_, hash| sum = sum.wrapping_add(hash));
     sum
 }
 

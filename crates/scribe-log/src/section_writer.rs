@@ -98,7 +98,11 @@ impl<'v> SectionWriter<'v> {
 
     /// [`Section::FileOut`].
     pub fn file_out(&mut self, addr: u64, offset: u64, len: u64, file: u32) -> &mut Self {
-        self.put(tag::FILE_OUT, cat::<3, 24>(&[addr, offset, len]), &file.to_le_bytes())
+        self.put(
+            tag::FILE_OUT,
+            cat::<3, 24>(&[addr, offset, len]),
+            &file.to_le_bytes(),
+        )
     }
 
     /// [`Section::Desc`].
@@ -215,7 +219,12 @@ impl<'v> SectionWriter<'v> {
             Section::Regs(r) => self.put(tag::REGS, *r.0, &[]),
             Section::Spawn(v) => self.spawn(&v),
             Section::Map(v) => self.map(&v),
-            Section::FileOut { addr, offset, len, file } => self.file_out(addr, offset, len, file),
+            Section::FileOut {
+                addr,
+                offset,
+                len,
+                file,
+            } => self.file_out(addr, offset, len, file),
             Section::Desc { fd, text } => self.desc(fd, text),
             Section::ExecMap(m) => self.exec_map(&m),
             Section::Zero { addr, len } => self.zero(addr, len),

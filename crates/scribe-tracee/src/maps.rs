@@ -45,7 +45,11 @@ impl Mapping {
         let name = fields.next().unwrap_or("").trim_start().to_owned();
         let hex = |text| u64::from_str_radix(text, 16).ok();
         let bit = |at: usize, letter: u8, value: i32| {
-            if perms.get(at) == Some(&letter) { value as u32 } else { 0 }
+            if perms.get(at) == Some(&letter) {
+                value as u32
+            } else {
+                0
+            }
         };
         Some(Mapping {
             start: hex(start)?,
@@ -65,7 +69,10 @@ impl Mapping {
 /// All mappings of a task, in order of address; empty when it is gone.
 pub fn read(tid: Tid) -> Vec<Mapping> {
     let text = std::fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().filter_map(Mapping::parse).collect()
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(Mapping::parse)
+        .collect()
 }
 
 #[cfg(test)]
@@ -76,7 +83,10 @@ mod tests {
     fn a_line_with_spaces_in_its_name() {
         let line = "7f00-7f10 rw-s 00001000 fe:00 325843                     /tmp/a b (deleted)";
         let map = Mapping::parse(line).unwrap();
-        assert_eq!((map.start, map.end, map.prot, map.shared), (0x7f00, 0x7f10, 3, true));
+        assert_eq!(
+            (map.start, map.end, map.prot, map.shared),
+            (0x7f00, 0x7f10, 3, true)
+        );
         assert_eq!((map.offset, map.ino), (0x1000, 325843));
         assert_eq!(map.name, "/tmp/a b (deleted)");
         assert_eq!(Mapping::parse("nonsense"), None);
@@ -84,6 +94,10 @@ mod tests {
 
     #[test]
     fn own_maps_hold_the_stack() {
-        assert!(read(std::process::id() as Tid).iter().any(|map| map.name == "[stack]"));
+        assert!(
+            read(std::process::id() as Tid)
+                .iter()
+                .any(|map| map.name == "[stack]")
+        );
     }
 }

@@ -24,7 +24,10 @@ impl Mem {
             .map(|file| Mem { file })
             .map_err(|source| match source.raw_os_error() {
                 Some(libc::ENOENT | libc::ESRCH) => Error::Gone,
-                _ => Error::Os { what: "open /proc/PID/mem", source },
+                _ => Error::Os {
+                    what: "open /proc/PID/mem",
+                    source,
+                },
             })
     }
 
@@ -32,7 +35,9 @@ impl Mem {
     pub fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
         let mut done = 0;
         while done < buf.len() {
-            let Some(at) = addr.checked_add(done as u64) else { break };
+            let Some(at) = addr.checked_add(done as u64) else {
+                break;
+            };
             if at >= 1 << 63 {
                 break;
             }
@@ -74,9 +79,14 @@ impl Mem {
         if data.is_empty() {
             return Ok(());
         }
-        self.file.write_all_at(data, addr).map_err(|source| match source.raw_os_error() {
-            Some(libc::ESRCH) => Error::Gone,
-            _ => Error::Os { what: "write to the program's memory", source },
-        })
+        self.file
+            .write_all_at(data, addr)
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::ESRCH) => Error::Gone,
+                _ => Error::Os {
+                    what: "write to the program's memory",
+                    source,
+                },
+            })
     }
 }

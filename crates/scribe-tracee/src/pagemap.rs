@@ -28,7 +28,9 @@ pub struct Pagemap {
 impl Pagemap {
     /// Opens it. Without the right to, every page is reported as private.
     pub fn open(tid: Tid) -> Pagemap {
-        Pagemap { file: File::open(format!("/proc/{tid}/pagemap")).ok() }
+        Pagemap {
+            file: File::open(format!("/proc/{tid}/pagemap")).ok(),
+        }
     }
 
     /// Calls `page(address, state)` for all pages of `[start, end)` that are not absent.

@@ -32,7 +32,11 @@ fn request(
 ) -> Result<libc::c_long> {
     // SAFETY: each caller passes pointers valid for what its request reads or writes.
     let ret = unsafe { libc::ptrace(request as _, tid, addr, data) };
-    if ret == -1 { Err(Error::last(what)) } else { Ok(ret) }
+    if ret == -1 {
+        Err(Error::last(what))
+    } else {
+        Ok(ret)
+    }
 }
 
 /// Options for every task: see all that creates, replaces or ends tasks, and take the program
@@ -105,25 +109,49 @@ impl Stopped {
 
     /// Lets it run; `signal` 0 delivers none.
     pub fn cont(self, signal: i32) -> Result<Running> {
-        request("PTRACE_CONT", libc::PTRACE_CONT, self.tid, 0, signal as usize)?;
+        request(
+            "PTRACE_CONT",
+            libc::PTRACE_CONT,
+            self.tid,
+            0,
+            signal as usize,
+        )?;
         Ok(Running { tid: self.tid })
     }
 
     /// Lets it run to the next entry to or exit from a call.
     pub fn cont_to_syscall(self, signal: i32) -> Result<Running> {
-        request("PTRACE_SYSCALL", libc::PTRACE_SYSCALL, self.tid, 0, signal as usize)?;
+        request(
+            "PTRACE_SYSCALL",
+            libc::PTRACE_SYSCALL,
+            self.tid,
+            0,
+            signal as usize,
+        )?;
         Ok(Running { tid: self.tid })
     }
 
     /// Lets it run to the next call, which is not executed (where dispatch by SUD is missing).
     pub fn cont_emulating(self, signal: i32) -> Result<Running> {
-        request("PTRACE_SYSEMU", libc::PTRACE_SYSEMU, self.tid, 0, signal as usize)?;
+        request(
+            "PTRACE_SYSEMU",
+            libc::PTRACE_SYSEMU,
+            self.tid,
+            0,
+            signal as usize,
+        )?;
         Ok(Running { tid: self.tid })
     }
 
     /// Runs one instruction.
     pub fn step(self, signal: i32) -> Result<Running> {
-        request("PTRACE_SINGLESTEP", libc::PTRACE_SINGLESTEP, self.tid, 0, signal as usize)?;
+        request(
+            "PTRACE_SINGLESTEP",
+            libc::PTRACE_SINGLESTEP,
+            self.tid,
+            0,
+            signal as usize,
+        )?;
         Ok(Running { tid: self.tid })
     }
 
@@ -135,14 +163,26 @@ impl Stopped {
 
     /// Ends tracing.
     pub fn detach(self, signal: i32) -> Result<()> {
-        request("PTRACE_DETACH", libc::PTRACE_DETACH, self.tid, 0, signal as usize)?;
+        request(
+            "PTRACE_DETACH",
+            libc::PTRACE_DETACH,
+            self.tid,
+            0,
+            signal as usize,
+        )?;
         Ok(())
     }
 
     /// General registers.
     pub fn regs(&self) -> Result<Regs> {
         let mut regs = std::mem::MaybeUninit::<Regs>::zeroed();
-        request("PTRACE_GETREGS", libc::PTRACE_GETREGS, self.tid, 0, regs.as_mut_ptr() as usize)?;
+        request(
+            "PTRACE_GETREGS",
+            libc::PTRACE_GETREGS,
+            self.tid,
+            0,
+            regs.as_mut_ptr() as usize,
+        )?;
         // SAFETY: all bit patterns are valid, and the kernel has filled it.
         Ok(unsafe { regs.assume_init() })
     }
@@ -157,18 +197,36 @@ impl Stopped {
     /// The extended state (x87, SSE, AVX, ...) in the standard XSAVE format.
     pub fn xstate(&self) -> Result<Vec<u8>> {
         let mut buf = vec![0u8; XSTATE_MAX];
-        let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        let mut iov = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
         let at = &raw mut iov as usize;
-        request("PTRACE_GETREGSET", libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, at)?;
+        request(
+            "PTRACE_GETREGSET",
+            libc::PTRACE_GETREGSET,
+            self.tid,
+            NT_X86_XSTATE,
+            at,
+        )?;
         buf.truncate(iov.iov_len);
         Ok(buf)
     }
 
     /// Sets the extended state.
     pub fn set_xstate(&self, image: &[u8]) -> Result<()> {
-        let iov = libc::iovec { iov_base: image.as_ptr() as *mut _, iov_len: image.len() };
+        let iov = libc::iovec {
+            iov_base: image.as_ptr() as *mut _,
+            iov_len: image.len(),
+        };
         let at = &raw const iov as usize;
-        request("PTRACE_SETREGSET", libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, at)?;
+        request(
+            "PTRACE_SETREGSET",
+            libc::PTRACE_SETREGSET,
+            self.tid,
+            NT_X86_XSTATE,
+            at,
+        )?;
         Ok(())
     }
 
@@ -176,7 +234,13 @@ impl Stopped {
     pub fn siginfo(&self) -> Result<[u8; 128]> {
         let mut info = [0u8; 128];
         let at = info.as_mut_ptr() as usize;
-        request("PTRACE_GETSIGINFO", libc::PTRACE_GETSIGINFO, self.tid, 0, at)?;
+        request(
+            "PTRACE_GETSIGINFO",
+            libc::PTRACE_GETSIGINFO,
+            self.tid,
+            0,
+            at,
+        )?;
         Ok(info)
     }
 
@@ -184,14 +248,26 @@ impl Stopped {
     pub fn sigmask(&self) -> Result<u64> {
         let mut mask = 0u64;
         let at = &raw mut mask as usize;
-        request("PTRACE_GETSIGMASK", libc::PTRACE_GETSIGMASK as _, self.tid, 8, at)?;
+        request(
+            "PTRACE_GETSIGMASK",
+            libc::PTRACE_GETSIGMASK as _,
+            self.tid,
+            8,
+            at,
+        )?;
         Ok(mask)
     }
 
     /// Sets the blocked signals.
     pub fn set_sigmask(&self, mask: u64) -> Result<()> {
         let at = &raw const mask as usize;
-        request("PTRACE_SETSIGMASK", libc::PTRACE_SETSIGMASK as _, self.tid, 8, at)?;
+        request(
+            "PTRACE_SETSIGMASK",
+            libc::PTRACE_SETSIGMASK as _,
+            self.tid,
+            8,
+            at,
+        )?;
         Ok(())
     }
 
@@ -199,7 +275,13 @@ impl Stopped {
     pub fn event_message(&self) -> Result<u64> {
         let mut message = 0u64;
         let at = &raw mut message as usize;
-        request("PTRACE_GETEVENTMSG", libc::PTRACE_GETEVENTMSG, self.tid, 0, at)?;
+        request(
+            "PTRACE_GETEVENTMSG",
+            libc::PTRACE_GETEVENTMSG,
+            self.tid,
+            0,
+            at,
+        )?;
         Ok(message)
     }
 
@@ -219,7 +301,13 @@ impl Stopped {
         let at = config.as_ptr() as usize;
         let size = size_of_val(&config);
         let nr = PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG;
-        request("PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG", nr, self.tid, size, at)?;
+        request(
+            "PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG",
+            nr,
+            self.tid,
+            size,
+            at,
+        )?;
         Ok(())
     }
 }

@@ -102,7 +102,12 @@ pub fn wait(tid: Tid, block: bool) -> Result<Option<WaitEvent>> {
             }
             Some(libc::EINTR) => {}
             Some(libc::ECHILD) => return Err(Error::Gone),
-            _ => return Err(Error::Os { what: "waitpid", source: error }),
+            _ => {
+                return Err(Error::Os {
+                    what: "waitpid",
+                    source: error,
+                });
+            }
         }
     }
 }
@@ -119,7 +124,10 @@ mod tests {
         assert_eq!(WaitEvent::decode(1, 0x057f).stop, Stop::Signal(5));
         assert_eq!(WaitEvent::decode(1, 0x857f).stop, Stop::Syscall);
         assert_eq!(WaitEvent::decode(1, 0x4057f).stop, Stop::Event(Event::Exec));
-        assert_eq!(WaitEvent::decode(1, 0x80137f).stop, Stop::Event(Event::Stop(19)));
+        assert_eq!(
+            WaitEvent::decode(1, 0x80137f).stop,
+            Stop::Event(Event::Stop(19))
+        );
         assert_eq!(WaitEvent::decode(1, 0xffff).stop, Stop::Continued);
     }
 }

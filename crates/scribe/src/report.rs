@@ -21,16 +21,19 @@ pub fn divergence(log: &str, divergence: &Divergence, backlog: usize, style: Sty
     if expected.is_some() && history.last().copied() == expected {
         history.pop();
     }
-    let skip = history.len().saturating_sub(backlog);
-    if history.len() > skip {
-        let title = match history.len() - skip {
+    // Records that are no events of the program are not counted.
+    let shown: Vec<String> = history
+        .iter()
+        .filter_map(|record| printer.shown(record))
+        .collect();
+    let shown = &shown[shown.len().saturating_sub(backlog)..];
+    if !shown.is_empty() {
+        let title = match shown.len() {
             1 => "last event of the task:\n".to_owned(),
             n => format!("last {n} events of the task:\n"),
         };
         out.push_str(&style.bold(&title));
-        for record in &history[skip..] {
-            out.push_str(&printer.event(record));
-        }
+        out.push_str(&shown.concat());
     }
     out.push_str(&style.bold("expected:\n"));
     match expected {
@@ -87,24 +90,33 @@ impl Printer {
         }
     }
 
+    /// A record, encoded, in the form of the profile, if it has one.
+    fn shown(&mut self, bytes: &[u8]) -> Option<String> {
+        let text = self.text.event(&self.item(bytes)?, self.ids);
+        (!text.is_empty()).then(|| indented(&text))
+    }
+
     /// A record, encoded, in the form of the profile; what has none there as it is.
     fn event(&mut self, bytes: &[u8]) -> String {
-        let Ok((record, _)) = Record::decode(bytes) else {
-            return String::new();
-        };
-        let item = Item {
+        let as_is = |item: &Item| indented(&self.text.as_is(item));
+        let raw = self.item(bytes).as_ref().map(as_is);
+        self.shown(bytes).or(raw).unwrap_or_default()
+    }
+
+    fn item(&self, bytes: &[u8]) -> Option<Item> {
+        let (record, _) = Record::decode(bytes).ok()?;
+        Some(Item {
             lane: self.lane,
             place: Position::default(),
             task: self.task,
             record: record.into_owned(),
             data: Vec::new(),
-        };
-        let mut text = self.text.event(&item, self.ids);
-        if text.is_empty() {
-            text = self.text.as_is(&item);
-        }
-        text.lines().map(|line| format!("  {line}\n")).collect()
+        })
     }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 /// Memory of which nothing is known.

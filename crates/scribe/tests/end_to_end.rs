@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn date_shows_the_recorded_time() {
     let dir = Dir::new();
-    let recorded = dir.scribe("record date").ends_with(0).is_silent();
+    let recorded = dir.scribe("record date").ends_with(0).silent();
     assert_eq!(dir.logs(), ["date.log"]);
     let mode = dir
         .path("date.log")
@@ -21,7 +21,7 @@ fn date_shows_the_recorded_time() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    let replayed = dir.scribe("replay date.log").ends_with(0).is_silent();
+    let replayed = dir.scribe("replay date.log").ends_with(0).silent();
     assert_eq!(replayed.stdout, recorded.stdout);
     // The latest log of the directory is the default.
     assert_eq!(
@@ -29,7 +29,7 @@ fn date_shows_the_recorded_time() {
         recorded.stdout
     );
     assert_eq!(dir.scribe("replay -q").ends_with(0).stdout, "");
-    let shown = dir.scribe("profile date.log").ends_with(0).is_silent();
+    let shown = dir.scribe("profile date.log").ends_with(0).silent();
     let written = format!(
         "data: size = {}, {:?}",
         recorded.stdout.len(),
@@ -94,7 +94,7 @@ fn all_levels_and_flags_replay() {
 fn statuses_are_those_of_the_program() {
     let dir = Dir::new();
     dir.run(["record", "-s", "exit 7"]).ends_with(7);
-    dir.scribe("replay sh.log").ends_with(7).is_silent();
+    dir.scribe("replay sh.log").ends_with(7).silent();
     dir.run(["record", "-o", "kill.log", "-s", "kill -KILL $$"])
         .ends_with(137);
     dir.scribe("replay kill.log").ends_with(137);
@@ -114,7 +114,7 @@ fn statuses_are_those_of_the_program() {
 #[test]
 fn logs_are_not_overwritten() {
     let dir = Dir::new();
-    dir.scribe("record true").ends_with(0).is_silent();
+    dir.scribe("record true").ends_with(0).silent();
     dir.scribe("record true")
         .ends_with(0)
         .says("true.log exists; recording into true.2.log");
@@ -126,7 +126,7 @@ fn logs_are_not_overwritten() {
     dir.scribe("replay true.log").ends_with(0);
     dir.scribe("record -o true.log --force false")
         .ends_with(1)
-        .is_silent();
+        .silent();
     dir.scribe("replay true.log").ends_with(1);
     dir.scribe("record -o . true")
         .ends_with(125)
@@ -266,7 +266,7 @@ fn terminating_scribe_ends_the_program_and_the_log() {
     let replayed = dir
         .scribe("replay sh.log")
         .ends_with(128 + libc::SIGTERM)
-        .is_silent();
+        .silent();
     assert_eq!(replayed.stdout, "ready\n");
     dir.scribe("profile sh.log")
         .ends_with(0)
@@ -367,7 +367,7 @@ fn many_processes_in_one_profile() {
     let dir = Dir::new();
     let script = "for i in 1 2 3; do (echo $i | cat) & done; wait";
     dir.run(["record", "-s", script]).ends_with(0);
-    let shown = dir.scribe("profile sh.log").ends_with(0).is_silent();
+    let shown = dir.scribe("profile sh.log").ends_with(0).silent();
     // Each task is made before it does anything.
     let mut known = vec!["[02]".to_owned(), "[--]".to_owned()];
     for line in shown.stdout.lines() {
@@ -400,10 +400,7 @@ fn following_a_log() {
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(100));
-    let shown = dir
-        .scribe("profile --follow sh.log")
-        .ends_with(0)
-        .is_silent();
+    let shown = dir.scribe("profile --follow sh.log").ends_with(0).silent();
     assert_eq!(recorder.wait().unwrap().code(), Some(3));
     assert!(shown.stdout.contains("\"two\\n\""), "{}", shown.stdout);
     assert!(

@@ -30,7 +30,7 @@ fn small_log(dir: &Dir, name: &str, text: &[u8]) {
 
 #[test]
 fn help_names_every_command() {
-    let help = Dir::new().scribe("--help").ends_with(0).is_silent();
+    let help = Dir::new().scribe("--help").ends_with(0).silent();
     for command in [
         "record",
         "replay",
@@ -103,7 +103,7 @@ fn missing_and_foreign_logs() {
         .ends_with(1)
         .says("there is no log in the current directory");
     let secret = dir.write("secret.log", "x");
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
     dir.scribe("profile secret.log").ends_with(1);
 }
 
@@ -131,7 +131,7 @@ fn profile_has_the_form_of_scribe() {
 [02] close(7) = -1 EBADF (Bad file descriptor)
 [02]   resource lock, type = files_struct, serial = 1
 ";
-    let shown = dir.scribe("profile a.log").ends_with(0).is_silent();
+    let shown = dir.scribe("profile a.log").ends_with(0).silent();
     assert_eq!(shown.stdout, expected);
     dir.scribe("profile --args a.log")
         .ends_with(0)

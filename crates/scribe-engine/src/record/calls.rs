@@ -463,11 +463,12 @@ impl Recorder {
         let elapsed = (level > 1).then(|| self.started.elapsed().as_nanos() as u64);
         let regs = self.options.registers.then_some(self.task(id).app);
         let in_file = self.in_system_file(id, pending, &outputs.ranges);
-        let inline: &[_] = if in_file.is_some() { &[] } else { &outputs.ranges };
-        for (addr, _, len) in inline
-            .iter()
-            .filter(|range| range.2 > OUT_PIECE as u64)
-        {
+        let inline: &[_] = if in_file.is_some() {
+            &[]
+        } else {
+            &outputs.ranges
+        };
+        for (addr, _, len) in inline.iter().filter(|range| range.2 > OUT_PIECE as u64) {
             let (log, stats) = (&mut self.log, &mut self.stats);
             for_pieces(&space.mem, *addr, *len, |at, piece| {
                 stats.events += 1;

@@ -194,7 +194,10 @@ impl Recorder {
                     map.offset = xxhash_rust::xxh3::xxh3_64(&image);
                 }
                 map_kind::VDSO => {
-                    contents.push((map.start, space.mem.read_vec(map.start, map.size() as usize)?));
+                    contents.push((
+                        map.start,
+                        space.mem.read_vec(map.start, map.size() as usize)?,
+                    ));
                 }
                 _ if map.ino != 0 && file == 0 => {
                     let mut bytes = vec![0; map.size() as usize];

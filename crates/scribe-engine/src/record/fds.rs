@@ -128,7 +128,11 @@ impl Recorder {
 
     /// Whether the call wrote to the recording's standard output or error.
     pub(super) fn terminal_flags(&self, id: u32, pending: &PendingCall, ret: i64) -> u8 {
-        if ret <= 0 { 0 } else { self.shown_fd(id, pending) }
+        if ret <= 0 {
+            0
+        } else {
+            self.shown_fd(id, pending)
+        }
     }
 
     /// Which of the recording's outputs the call writes to: [`STDOUT`], [`STDERR`], or 0.
@@ -186,7 +190,9 @@ impl Recorder {
         outputs: &[(u64, u64, u64)],
     ) -> Option<(u32, u64)> {
         use std::os::unix::fs::FileExt;
-        let [(addr, _, len)] = outputs else { return None };
+        let [(addr, _, len)] = outputs else {
+            return None;
+        };
         if *len < FILE_OUT_MIN || *len as i64 != pending.ret {
             return None;
         }

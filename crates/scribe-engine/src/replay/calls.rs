@@ -51,7 +51,13 @@ impl Replayer {
             space.mem.write(addr, bytes)?;
         }
         for section in &event.sections {
-            if let Section::FileOut { addr, offset, len, file } = section {
+            if let Section::FileOut {
+                addr,
+                offset,
+                len,
+                file,
+            } = section
+            {
                 self.read_file(&space, addr, file, offset, len)?;
             }
         }
@@ -77,10 +83,10 @@ impl Replayer {
         match row.class {
             _ if event.flags & flags::BLOCKED != 0 => {}
             Class::Execute if !failed => self.repeat(id, call, event.ret)?,
-            Class::Special(special) => {
-                if self.special(id, call, special, event, &data, failed, backed)? {
-                    return Ok(());
-                }
+            Class::Special(special)
+                if self.special(id, call, special, event, &data, failed, backed)? =>
+            {
+                return Ok(());
             }
             _ => {}
         }
@@ -104,7 +110,9 @@ impl Replayer {
         while done < len {
             let piece = &mut buf[..(1 << 20).min((len - done) as usize)];
             if file.read_exact_at(piece, offset + done).is_err() {
-                return Err(ReplayError::File("a file that was read has become shorter".into()));
+                return Err(ReplayError::File(
+                    "a file that was read has become shorter".into(),
+                ));
             }
             space.mem.write(addr + done, piece)?;
             done += piece.len() as u64;

@@ -308,14 +308,7 @@ impl Replayer {
                 flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK | libc::MAP_NORESERVE;
             }
             let len = map.end.saturating_sub(map.start);
-            let args = [
-                map.start,
-                len,
-                map.prot.into(),
-                flags as u64,
-                fd,
-                offset,
-            ];
+            let args = [map.start, len, map.prot.into(), flags as u64, fd, offset];
             calls.push((libc::SYS_mmap, args));
         }
         for (i, _) in wanted.iter().enumerate() {

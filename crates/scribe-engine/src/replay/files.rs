@@ -125,7 +125,11 @@ fn open_same(info: &FileInfo) -> Result<File> {
         hasher.update(&buf[..got]);
         offset += got as u64;
     }
-    let known = if info.flags & file_flags::SHORT_HASH != 0 { 8 } else { 32 };
+    let known = if info.flags & file_flags::SHORT_HASH != 0 {
+        8
+    } else {
+        32
+    };
     if hasher.finalize().as_bytes()[..known] != info.blake3[..known] {
         return Err(ReplayError::File(format!(
             "{shown} is not the file that was recorded (size {} then, {} now): the replay needs \

@@ -30,6 +30,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
+/// Takes what the program wrote: 1 standard output, 2 standard error.
+pub type Output = Box<dyn FnMut(u8, &[u8])>;
+
 /// How to replay.
 pub struct ReplayOptions {
     /// Compare registers and memory wherever the recording stored hashes.
@@ -39,7 +42,7 @@ pub struct ReplayOptions {
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
     pub no_sud: bool,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
-    pub output: Box<dyn FnMut(u8, &[u8])>,
+    pub output: Output,
     /// Messages for the user.
     pub warn: Box<dyn FnMut(&str)>,
 }

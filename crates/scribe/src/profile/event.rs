@@ -3,7 +3,7 @@
 use super::memory::EventMemory;
 use super::model::{Event, Model, Touch};
 use super::walk::Ids;
-use scribe_log::{Exec, Exit, Signal, Spawn, Syscall, flags};
+use scribe_log::{Exec, Exit, Section, Signal, Spawn, Syscall, flags};
 use scribe_syscalls::{
     Buf, Call, Dir, Effect, FormatOpts, Memory, Plan, Row, Shape, Slot, Ty, format_args,
     format_call, format_ret, lookup, outputs, plan, signal_name, syscall_name,
@@ -43,7 +43,7 @@ pub struct Transfer {
     pub addr: u64,
     /// How much.
     pub size: u64,
-    /// Its beginning.
+    /// Its beginning; empty if it is in a file that has changed since.
     pub bytes: Vec<u8>,
 }
 
@@ -205,7 +205,8 @@ impl<'a> CallView<'a> {
 
     fn add(&self, all: &mut Vec<Transfer>, received: bool, addr: u64, size: u64) {
         let bytes = self.memory.bytes(addr, size);
-        if size > 0 && !bytes.is_empty() {
+        let in_file = |section| matches!(section, Section::FileOut { addr: at, .. } if at == addr);
+        if size > 0 && (!bytes.is_empty() || self.event.sections.iter().any(in_file)) {
             all.push(Transfer {
                 received,
                 addr,

@@ -127,6 +127,14 @@ fn section(section: &Section, limit: usize) -> String {
         Section::Out { addr, bytes } => {
             format!("out addr={addr:#x} size={} {}", bytes.len(), text(bytes))
         }
+        Section::FileOut {
+            addr,
+            offset,
+            len,
+            file,
+        } => {
+            format!("file_out addr={addr:#x} size={len} file={file} offset={offset}")
+        }
         Section::Args(args) => format!("args {args:x?}"),
         Section::In {
             addr,

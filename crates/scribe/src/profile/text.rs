@@ -199,6 +199,12 @@ impl Text {
     }
 
     fn data(&self, data: &Transfer) -> String {
+        if data.bytes.is_empty() {
+            return format!(
+                "data: size = {}, in the file, which has changed since",
+                data.size
+            );
+        }
         let shown = &data.bytes[..data.bytes.len().min(self.options.strsize)];
         let more = if (shown.len() as u64) < data.size {
             "..."

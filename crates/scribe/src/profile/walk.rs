@@ -6,9 +6,14 @@
 //! that it switches to has come to it.
 
 use scribe_log::{
-    InOrder, LogError, LogReader, META, Position, Record, Result, Section, Syscall, action, flags,
+    FileInfo, InOrder, LogError, LogReader, META, Position, Record, Result, Section, Sections,
+    Syscall, action, flags,
 };
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// A record, and where it belongs.
 #[derive(Debug, Clone)]
@@ -156,6 +161,7 @@ pub struct Walk {
     error: Option<LogError>,
     /// Nothing comes behind what was read: no lane waits any longer.
     last: bool,
+    files: Files,
     /// The tasks so far.
     pub tasks: Tasks,
 }
@@ -183,6 +189,7 @@ impl Walk {
             data: HashMap::new(),
             error: None,
             last: false,
+            files: Files::default(),
             tasks: Tasks::default(),
         }
     }
@@ -210,10 +217,15 @@ impl Walk {
                 let kept = bytes[..bytes.len().min(DATA_KEPT)].to_vec();
                 self.data.entry(lane).or_default().push((*addr, kept));
             }
-            let data = match record {
+            let mut data = match record {
                 Record::Data { .. } => Vec::new(),
                 _ => self.data.remove(&lane).unwrap_or_default(),
             };
+            match &record {
+                Record::File(info) => self.files.add(info),
+                Record::Syscall(call) => self.files.read(&call.sections, &mut data),
+                _ => {}
+            }
             return Ok(Some(Item {
                 lane,
                 place,
@@ -329,6 +341,55 @@ impl Walk {
 const UNKNOWN: u64 = u64::MAX - 1;
 /// Of what ends the log, although it is in the first stream.
 const LAST: u64 = u64::MAX;
+
+/// Files of the system, which the log names instead of holding what was read from them.
+#[derive(Default)]
+struct Files {
+    known: HashMap<u32, FileInfo<'static>>,
+    open: HashMap<u32, Option<File>>,
+}
+
+impl Files {
+    fn add(&mut self, info: &FileInfo) {
+        self.known.insert(info.id, info.clone().into_owned());
+    }
+
+    /// Adds what a call read from such files, if they are still the same.
+    fn read(&mut self, sections: &Sections, data: &mut Vec<(u64, Vec<u8>)>) {
+        for section in sections {
+            let Section::FileOut {
+                addr,
+                offset,
+                len,
+                file,
+            } = section
+            else {
+                continue;
+            };
+            let known = self.known.get(&file);
+            let open = self
+                .open
+                .entry(file)
+                .or_insert_with(|| known.and_then(open_same));
+            let Some(file) = open else { continue };
+            let mut bytes = vec![0; len.min(DATA_KEPT as u64) as usize];
+            if file.read_exact_at(&mut bytes, offset).is_ok() {
+                data.push((addr, bytes));
+            }
+        }
+    }
+}
+
+/// Opens a file if nothing says that it has changed.
+fn open_same(info: &FileInfo) -> Option<File> {
+    let file = File::open(OsStr::from_bytes(&info.path)).ok()?;
+    let meta = file.metadata().ok()?;
+    let time = (meta.mtime(), meta.mtime_nsec());
+    let same = meta.is_file()
+        && meta.size() == info.size
+        && time == (info.mtime_s, i64::from(info.mtime_ns));
+    same.then_some(file)
+}
 
 /// The child whose end a wait4 has reported.
 fn waited_for(call: &Syscall) -> Option<i32> {

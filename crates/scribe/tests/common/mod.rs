@@ -54,7 +54,7 @@ impl Ran {
 
     /// Standard error must be empty.
     #[track_caller]
-    pub fn is_silent(self) -> Ran {
+    pub fn silent(self) -> Ran {
         assert_eq!(self.stderr, "", "{self:#?}");
         self
     }
