@@ -43,8 +43,8 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
     let backlog = args.per_task.map_or(args.backlog, |n| n.min(args.backlog));
     let options = ReplayOptions {
         verify: args.verify,
-        // And the one that does not fit.
-        backlog: backlog.saturating_add(1),
+        // Hashes may stand between the events; the last one is what does not fit.
+        backlog: backlog.saturating_mul(2).saturating_add(1),
         no_sud: args.no_sud,
         output: Box::new(output(args.quiet)),
         warn: Box::new(|text| say(text)),
