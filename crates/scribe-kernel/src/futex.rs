@@ -73,7 +73,7 @@ impl Memory<'_> {
 
     /// `handle_futex_death`; `None` ends the walk.
     fn death(&mut self, addr: u64, tid: u32, pi: bool, pending: bool) -> Option<()> {
-        if addr % 4 != 0 {
+        if !addr.is_multiple_of(4) {
             return None;
         }
         let value = self.u32(addr)?;

@@ -148,7 +148,7 @@ impl Program {
 
     /// [`Program::new`] from the array of `struct sock_filter` that a `struct sock_fprog` names.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Errno> {
-        if bytes.len() % Insn::SIZE != 0 {
+        if !bytes.len().is_multiple_of(Insn::SIZE) {
             return Err(Errno(libc::EINVAL));
         }
         let insn = |b: &[u8]| Insn::from_bytes(b.try_into().expect("chunk of 8"));

@@ -71,11 +71,11 @@ impl LaneReader {
         while let Some(i) = self.inner.find(stream_bit(self.stream), self.next_chunk)? {
             let (at, chunk) = self.inner.load(i)?;
             self.next_chunk = i + 1;
-            if let Some((from, to)) = chunk.segment(self.stream) {
-                if from < to {
-                    self.enter(at, &chunk, from, to);
-                    return Ok(true);
-                }
+            if let Some((from, to)) = chunk.segment(self.stream)
+                && from < to
+            {
+                self.enter(at, &chunk, from, to);
+                return Ok(true);
             }
         }
         Ok(false)

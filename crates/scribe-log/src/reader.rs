@@ -189,14 +189,14 @@ impl Inner {
         let Ok(payload) = h.open(b[CHUNK_HEADER..].to_vec(), self.verify) else {
             return Ok(());
         };
-        if let Some(mut chunks) = index::parse(&payload, at) {
-            if chunks.len() as u64 == u64::from(h.seq) {
-                chunks.retain(|c| c.1.kind == KIND_DATA);
-                let mut t = lock(&self.table);
-                t.chunks = chunks;
-                t.end = end;
-                t.seq = h.seq.wrapping_add(1);
-            }
+        if let Some(mut chunks) = index::parse(&payload, at)
+            && chunks.len() as u64 == u64::from(h.seq)
+        {
+            chunks.retain(|c| c.1.kind == KIND_DATA);
+            let mut t = lock(&self.table);
+            t.chunks = chunks;
+            t.end = end;
+            t.seq = h.seq.wrapping_add(1);
         }
         Ok(())
     }

@@ -207,7 +207,7 @@ impl<'a> Record<'a> {
                 })
             }
             kind::INSTR => {
-                if body.len() % 8 != 0 {
+                if !body.len().is_multiple_of(8) {
                     return Err(RecordError("list of numbers with a fraction"));
                 }
                 Record::Instr {

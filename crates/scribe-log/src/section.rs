@@ -375,7 +375,7 @@ impl<'a> Section<'a> {
             tag::REALTIME => Section::Realtime(c.i64()?),
             tag::FLAGS => Section::Flags(c.u64()?),
             tag::LEVEL => Section::Level(c.u32()?),
-            tag::CPUID if body.len() % 24 == 0 => Section::Cpuid(CpuidTable(body)),
+            tag::CPUID if body.len().is_multiple_of(24) => Section::Cpuid(CpuidTable(body)),
             tag::CPUID => return None,
             tag::STDIO => Section::Stdio {
                 fd: c.i32()?,

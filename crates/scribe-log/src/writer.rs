@@ -300,10 +300,10 @@ impl Sink {
     fn run(mut self) -> Result<Stats> {
         let _guard = Guard(self.shared.clone());
         while let Some(segments) = self.next() {
-            if self.shared.error.get().is_none() {
-                if let Err(e) = self.write(&segments) {
-                    let _ = self.shared.error.set(e);
-                }
+            if self.shared.error.get().is_none()
+                && let Err(e) = self.write(&segments)
+            {
+                let _ = self.shared.error.set(e);
             }
             self.recycle(segments);
         }

@@ -28,7 +28,7 @@ fn memory() -> impl Strategy<Value = Mem> {
         let mut rng = Rng(seed);
         let mut mem = Mem::default();
         for page in 1..=4 {
-            if rng.next() % 5 == 0 {
+            if rng.next().is_multiple_of(5) {
                 continue;
             }
             let words: Vec<u64> = (0..512)

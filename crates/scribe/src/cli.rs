@@ -88,19 +88,20 @@ pub enum Command {
         found or executed; 125 if Scribe failed.",
     after_long_help = "Levels (-l):\n  \
         0  the least that can be replayed\n  \
-        1  also the arguments of calls, the beginning of what they read, names of descriptors\n  \
-        2  also the time of each call, and up to 64 KiB of what each call read\n  \
+        1  also the arguments of calls, the first 512 bytes of what they take from memory (data that\n     \
+           is written, file names), and what descriptors are\n  \
+        2  also the time of each call, and 64 KiB of what it takes\n  \
         3  also the registers at each call\n\n\
         Flags (-f), added to the level:\n  \
         a  arguments of calls (level 1)\n  \
-        s  resources: names of descriptors (level 1)\n  \
-        d  data that calls read and write (level 2)\n  \
+        s  resources: what descriptors are (level 1)\n  \
+        d  more of the data that calls take (level 2)\n  \
         t  the time of each call (level 2)\n  \
         r  registers at each call (level 3)\n  \
         c  a hash of registers and memory at each event, for replay --verify: slow\n\n\
-        The program has Scribe's terminal, environment, limits and ids, and sees no difference. Keys\n\
-        such as Ctrl-C and Ctrl-Z reach it as usual. SIGTERM and SIGHUP that are sent to Scribe are\n\
-        passed on to it, so that the log comes to its end.\n\n\
+        The program has Scribe's terminal, environment, limits and ids. Keys such as Ctrl-C and Ctrl-Z\n\
+        reach it as usual. SIGTERM and SIGHUP that are sent to Scribe are passed on to it, so that the\n\
+        log comes to its end.\n\n\
         With -o - standard output carries the log. What the program writes to its standard output\n\
         then goes to standard error.\n\n\
         Examples:\n  \

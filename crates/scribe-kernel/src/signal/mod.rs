@@ -304,10 +304,10 @@ impl Dispositions {
     /// default back (`get_signal`).
     pub fn deliver(&mut self, signo: u32) -> Action {
         let action = self.what_to_do(signo);
-        if let Action::Handler(d) = action {
-            if d.flags & SA_RESETHAND != 0 {
-                self.0[signo as usize - 1].handler = SIG_DFL;
-            }
+        if let Action::Handler(d) = action
+            && d.flags & SA_RESETHAND != 0
+        {
+            self.0[signo as usize - 1].handler = SIG_DFL;
         }
         action
     }
@@ -316,10 +316,10 @@ impl Dispositions {
     /// in place and the signal is no longer blocked. Returns the task's new mask.
     pub fn force(&mut self, signo: u32, blocked: Mask) -> Mask {
         let is_blocked = blocked.has(signo);
-        if let Some(d) = self.0.get_mut((signo as usize).wrapping_sub(1)) {
-            if is_blocked || d.handler == SIG_IGN {
-                d.handler = SIG_DFL;
-            }
+        if let Some(d) = self.0.get_mut((signo as usize).wrapping_sub(1))
+            && (is_blocked || d.handler == SIG_IGN)
+        {
+            d.handler = SIG_DFL;
         }
         blocked.without(signo)
     }

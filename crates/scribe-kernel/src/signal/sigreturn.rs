@@ -126,7 +126,7 @@ fn restore_xstate(at: u64, read: ReadMem, layout: &XstateLayout) -> Option<Vec<u
     match extended_features(at, read, layout, &area)? {
         None => {
             // FXRSTOR needs an alignment of 16.
-            if at % 16 != 0 {
+            if !at.is_multiple_of(16) {
                 return None;
             }
             xstate::copy_components(layout, feature::FPSSE, &area, &mut out);
@@ -135,7 +135,9 @@ fn restore_xstate(at: u64, read: ReadMem, layout: &XstateLayout) -> Option<Vec<u
         Some(wanted) => {
             // XRSTOR needs an alignment of 64, no bits that XCR0 does not have, and the standard
             // format.
-            if at % 64 != 0 || !read(at + 512, &mut area[xstate::HEADER..xstate::MIN_SIZE]) {
+            if !at.is_multiple_of(64)
+                || !read(at + 512, &mut area[xstate::HEADER..xstate::MIN_SIZE])
+            {
                 return None;
             }
             let bv = xstate::xstate_bv(&area);
