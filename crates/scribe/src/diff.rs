@@ -45,8 +45,8 @@ pub fn run(args: &DiffArgs, style: Style) -> Result<i32, Failure> {
         ui::print(b"the logs agree in all lanes\n")?;
         return Ok(0);
     }
-    let mut events_a = around(&a, &found, args.backlog, style).map_err(failed(&args.a))?;
-    let mut events_b = around(&b, &found, args.backlog, style).map_err(failed(&args.b))?;
+    let mut events_a = around(&a, &found, args.backlog).map_err(failed(&args.a))?;
+    let mut events_b = around(&b, &found, args.backlog).map_err(failed(&args.b))?;
     let mut out = String::new();
     for (lane, index) in found {
         let (a, b) = (
@@ -92,8 +92,9 @@ fn around(
     log: &LogReader,
     wanted: &BTreeMap<u32, u64>,
     backlog: usize,
-    style: Style,
 ) -> scribe_log::Result<BTreeMap<u32, Around>> {
+    // The differing lines are coloured as a whole.
+    let style = Style::plain();
     let options = TextOptions {
         raw: false,
         pids: false,

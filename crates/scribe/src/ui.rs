@@ -149,7 +149,6 @@ impl Style {
     }
 
     /// No colours.
-    #[cfg(test)]
     pub fn plain() -> Style {
         Style { on: false }
     }
