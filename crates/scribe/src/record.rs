@@ -291,6 +291,7 @@ fn signals_go_to(pid: libc::pid_t) {
     }
 }
 
+/// The recorded program: the only child, so far. -1 where /proc does not tell.
 fn first_child() -> libc::pid_t {
     let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     text.split(' ')

@@ -262,12 +262,12 @@ fn exec_call(exec: &Exec, memory: &EventMemory, limit: usize) -> Option<String> 
     while memory.read_u64(at)? != 0 {
         at = at.checked_add(8)?;
     }
-    at += 8;
+    at = at.checked_add(8)?;
     let mut path = 0;
     for _ in 0..64 {
         match memory.read_u64(at)? {
             0 => break,
-            AT_EXECFN => path = memory.read_u64(at + 8)?,
+            AT_EXECFN => path = memory.read_u64(at.checked_add(8)?)?,
             _ => {}
         }
         at = at.checked_add(16)?;

@@ -25,7 +25,8 @@ impl<'a> EventMemory<'a> {
 
     /// As much as is known of `len` bytes.
     pub fn bytes(&self, addr: u64, len: u64) -> Vec<u8> {
-        let mut buf = vec![0; len.min(1 << 20) as usize];
+        let known: usize = self.pieces.iter().map(|piece| piece.1.len()).sum();
+        let mut buf = vec![0; usize::try_from(len).map_or(known, |len| len.min(known))];
         let got = self.read_some(addr, &mut buf);
         buf.truncate(got);
         buf

@@ -362,7 +362,8 @@ impl Model {
             Effect::OpensFd | Effect::Accepts(_) => new(self, ret, None),
             Effect::OpensFds2 { arg } => {
                 let at = args[arg as usize];
-                let both = [event.memory.read_u32(at), event.memory.read_u32(at + 4)];
+                let second = at.wrapping_add(4);
+                let both = [event.memory.read_u32(at), event.memory.read_u32(second)];
                 for fd in both.into_iter().flatten() {
                     new(self, fd as i32, None);
                 }

@@ -57,6 +57,11 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
                 none(),
             )
         }
+        Record::Tracer(tracer) => {
+            let (task, place, signo) = (tracer.task, tracer.place, tracer.signo);
+            let head = format!("tracer task={task} place={place} signo={signo}");
+            (head, sections(&tracer.sections, limit))
+        }
         Record::Start(start) => ("start".into(), sections(&start.sections, limit)),
         Record::File(file) => {
             let head = format!(
@@ -216,6 +221,7 @@ pub fn kind_name(record: &Record) -> &'static str {
         Record::Merge { .. } => "merge",
         Record::Move { .. } => "move",
         Record::Checksum { .. } => "checksum",
+        Record::Tracer(_) => "tracer",
         Record::Start(_) => "start",
         Record::File(_) => "file",
         Record::Blob { .. } => "blob",
