@@ -80,6 +80,13 @@ pub fn begin_exit(buf: &mut Vec<u8>, task: u32, status: i32, flags: u8) -> Recor
     b
 }
 
+/// Begins a [`crate::Record::Tracer`].
+pub fn begin_tracer(buf: &mut Vec<u8>, task: u32, place: u8, signo: u16) -> RecordBuilder<'_> {
+    let b = RecordBuilder::new(buf, kind::TRACER, place, signo);
+    b.w.buf.extend_from_slice(&task.to_le_bytes());
+    b
+}
+
 /// Begins a [`crate::Record::Start`].
 pub fn begin_start(buf: &mut Vec<u8>) -> RecordBuilder<'_> {
     RecordBuilder::new(buf, kind::START, 0, 0)

@@ -4,7 +4,7 @@ use crate::bytes::Cur;
 use crate::error::RecordError;
 use crate::section::Sections;
 use crate::types::{
-    End, Exec, Exit, FileInfo, Signal, Start, Syscall, Unknown, Values, flags, kind,
+    End, Exec, Exit, FileInfo, Signal, Start, Syscall, Tracer, Unknown, Values, flags, kind,
 };
 use std::borrow::Cow;
 
@@ -71,6 +71,8 @@ pub enum Record<'a> {
         /// Hash of the memory.
         mem: Option<u64>,
     },
+    /// A tracer within the recording stopped or changed a task.
+    Tracer(Tracer<'a>),
     /// The recording begins.
     Start(Start<'a>),
     /// A file, by which other records may name it from here on.
@@ -242,6 +244,12 @@ impl<'a> Record<'a> {
                     mem: (flags & flags::HAS_MEM != 0).then_some(mem),
                 }
             }
+            kind::TRACER => Record::Tracer(Tracer {
+                task: rd!(c.u32()),
+                place: flags,
+                signo: h.arg,
+                sections: Sections::parse(c.rest())?,
+            }),
             kind::START => Record::Start(Start {
                 sections: Sections::parse(body)?,
             }),
@@ -304,6 +312,7 @@ impl<'a> Record<'a> {
                 regs.map_or(0, |_| flags::HAS_REGS) | mem.map_or(0, |_| flags::HAS_MEM),
                 0,
             ),
+            Record::Tracer(t) => (kind::TRACER, t.place, t.signo),
             Record::Start(_) => (kind::START, 0, 0),
             Record::File(_) => (kind::FILE, 0, 0),
             Record::Blob { .. } => (kind::BLOB, 0, 0),
@@ -353,6 +362,10 @@ impl<'a> Record<'a> {
             Record::Checksum { regs, mem } => {
                 out.extend_from_slice(&regs.unwrap_or(0).to_le_bytes());
                 out.extend_from_slice(&mem.unwrap_or(0).to_le_bytes());
+            }
+            Record::Tracer(t) => {
+                out.extend_from_slice(&t.task.to_le_bytes());
+                out.extend_from_slice(t.sections.as_bytes());
             }
             Record::Start(s) => out.extend_from_slice(s.sections.as_bytes()),
             Record::File(f) => {
@@ -432,6 +445,10 @@ impl<'a> Record<'a> {
             },
             Record::Move { task, lane } => Record::Move { task, lane },
             Record::Checksum { regs, mem } => Record::Checksum { regs, mem },
+            Record::Tracer(t) => Record::Tracer(Tracer {
+                sections: t.sections.into_owned(),
+                ..t
+            }),
             Record::Start(s) => Record::Start(Start {
                 sections: s.sections.into_owned(),
             }),

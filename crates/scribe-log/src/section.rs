@@ -31,6 +31,8 @@ pub mod tag {
     pub const COMM: u8 = 19;
     pub const LANE: u8 = 20;
     pub const AUXV: u8 = 21;
+    pub const XSTATE: u8 = 22;
+    pub const MASK: u8 = 23;
     pub const VERSION: u8 = 32;
     pub const ARGV: u8 = 33;
     pub const CWD: u8 = 34;
@@ -255,6 +257,10 @@ pub enum Section<'a> {
     Lane(u32),
     /// The auxiliary vector, as in memory.
     Auxv(&'a [u8]),
+    /// Floating-point and vector registers, in the standard form of XSAVE.
+    Xstate(&'a [u8]),
+    /// The signals that the task blocks.
+    Mask(u64),
     /// The version of Scribe that wrote the log.
     Version(&'a [u8]),
     /// The command.
@@ -368,6 +374,8 @@ impl<'a> Section<'a> {
             tag::COMM => Section::Comm(body),
             tag::LANE => Section::Lane(c.u32()?),
             tag::AUXV => Section::Auxv(body),
+            tag::XSTATE => Section::Xstate(body),
+            tag::MASK => Section::Mask(c.u64()?),
             tag::VERSION => Section::Version(body),
             tag::ARGV => Section::Argv(StrList(body)),
             tag::CWD => Section::Cwd(body),

@@ -144,6 +144,16 @@ impl<'v> SectionWriter<'v> {
         self.put(tag::AUXV, [], bytes)
     }
 
+    /// [`Section::Xstate`].
+    pub fn xstate(&mut self, image: &[u8]) -> &mut Self {
+        self.put(tag::XSTATE, [], image)
+    }
+
+    /// [`Section::Mask`].
+    pub fn mask(&mut self, mask: u64) -> &mut Self {
+        self.put(tag::MASK, mask.to_le_bytes(), &[])
+    }
+
     /// [`Section::Version`].
     pub fn version(&mut self, text: &[u8]) -> &mut Self {
         self.put(tag::VERSION, [], text)
@@ -232,6 +242,8 @@ impl<'v> SectionWriter<'v> {
             Section::Comm(b) => self.comm(b),
             Section::Lane(v) => self.lane(v),
             Section::Auxv(b) => self.auxv(b),
+            Section::Xstate(b) => self.xstate(b),
+            Section::Mask(v) => self.mask(v),
             Section::Version(b) => self.version(b),
             Section::Argv(l) => self.put(tag::ARGV, [], l.0),
             Section::Cwd(b) => self.cwd(b),

@@ -16,6 +16,7 @@ pub mod kind {
     pub const MERGE: u8 = 8;
     pub const MOVE: u8 = 9;
     pub const CHECKSUM: u8 = 10;
+    pub const TRACER: u8 = 11;
     pub const START: u8 = 32;
     pub const FILE: u8 = 33;
     pub const BLOB: u8 = 34;
@@ -57,6 +58,20 @@ pub mod action {
     pub const CORE: u8 = 3;
     pub const STOP: u8 = 4;
     pub const IGNORE: u8 = 5;
+}
+
+/// Values of [`Tracer::place`]: how far the task runs before what the record says is done.
+pub mod place {
+    /// No further: it stands at a sync point already.
+    pub const HERE: u8 = 0;
+    /// To the call that it is about to make; what the record changes, it changes before the call.
+    pub const ENTRY: u8 = 1;
+    /// To a fault of its own, which the tracer took.
+    pub const FAULT: u8 = 2;
+    /// One instruction.
+    pub const STEP: u8 = 3;
+    /// To the call that it is about to make; it goes back to before the instruction.
+    pub const BEFORE: u8 = 4;
 }
 
 /// Values of `which` in [`crate::Record::Instr`].
@@ -146,6 +161,20 @@ pub struct Exit<'a> {
     /// [`flags::GROUP`].
     pub flags: u8,
     /// Memory that its end changed.
+    pub sections: Sections<'a>,
+}
+
+/// A tracer within the recording (`ptrace`) stopped a task, or changed it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Tracer<'a> {
+    /// The task that was changed.
+    pub task: u32,
+    /// See [`place`]: where the lane's running task has to be.
+    pub place: u8,
+    /// Signal of the fault, for [`place::FAULT`].
+    pub signo: u16,
+    /// What changed: [`crate::Section::Out`], [`crate::Section::Regs`], [`crate::Section::Xstate`],
+    /// [`crate::Section::Mask`].
     pub sections: Sections<'a>,
 }
 

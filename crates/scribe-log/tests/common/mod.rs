@@ -128,7 +128,7 @@ fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
 }
 
 pub fn sections() -> impl Strategy<Value = Sections<'static>> {
-    vec((0u8..27, any::<[u64; 6]>(), bytes(40)), 0..5).prop_map(|list| {
+    vec((0u8..29, any::<[u64; 6]>(), bytes(40)), 0..5).prop_map(|list| {
         Sections::build(|w| {
             for (what, v, b) in &list {
                 one_section(w, *what, v, b);
@@ -197,7 +197,9 @@ fn one_section(w: &mut SectionWriter<'_>, what: u8, v: &[u64; 6], b: &[u8]) {
         ]),
         23 => w.stdio(x, b4, b),
         24 => w.root(a, y, x, d),
-        25 => w.section(&Section::Unknown { tag: 200, bytes: b }),
+        25 => w.xstate(b),
+        26 => w.mask(v[1]),
+        27 => w.section(&Section::Unknown { tag: 200, bytes: b }),
         _ => w.section(&Section::Comm(b)),
     };
 }
@@ -284,6 +286,14 @@ pub fn record() -> impl Strategy<Value = Record<'static>> {
             into_lane
         }),
         any::<(u32, u32)>().prop_map(|(task, lane)| Record::Move { task, lane }),
+        (any::<u32>(), any::<u8>(), any::<u16>(), sections()).prop_map(
+            |(task, place, signo, sections)| Record::Tracer(Tracer {
+                task,
+                place,
+                signo,
+                sections
+            })
+        ),
     ];
     let plain = prop_oneof![
         (any::<u64>(), bytes(99)).prop_map(|(addr, b)| Record::Data {
