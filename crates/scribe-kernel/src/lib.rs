@@ -11,6 +11,7 @@
 
 pub mod fdtable;
 pub mod futex;
+pub mod pi;
 pub mod regs;
 pub mod seccomp;
 pub mod signal;
