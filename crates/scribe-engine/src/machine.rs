@@ -305,3 +305,9 @@ impl Machine {
 pub fn si_code(info: &[u8; 128]) -> i32 {
     i32::from_le_bytes(info[8..12].try_into().expect("four bytes"))
 }
+
+/// Whether a SIGSYS of Syscall User Dispatch is about a call of the 32-bit interface (`si_arch`,
+/// bytes 28 to 32, other than AUDIT_ARCH_X86_64).
+pub fn is_foreign_call(signal: i32, info: &[u8; 128]) -> bool {
+    signal == libc::SIGSYS && si_code(info) == 2 && info[28..32] != 0xc000_003e_u32.to_le_bytes()
+}

@@ -13,8 +13,29 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 impl Recorder {
     /// execve, execveat. The other threads go on until the kernel ends them.
     pub(super) fn start_exec(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
+        if self.is_32_bit(id, &call) {
+            self.warn_once("32-bit programs are not supported and are refused with ENOEXEC".into());
+            return self.answer(id, row, call, -i64::from(libc::ENOEXEC));
+        }
         let pending = self.prepare(id, row, call, Kind::Exec);
         self.launch(id, pending)
+    }
+
+    /// Whether the file of an execve call is a 32-bit program. (Of execveat calls and scripts the
+    /// event tells.)
+    fn is_32_bit(&self, id: u32, call: &Call) -> bool {
+        use scribe_syscalls::Memory;
+        if i64::from(call.nr) != libc::SYS_execve {
+            return false;
+        }
+        let task = self.task(id);
+        let Some(path) = task.space.read_cstr(call.args[0], 4096) else { return false };
+        let path = String::from_utf8_lossy(&path).into_owned();
+        let base = if path.starts_with('/') { "root" } else { "cwd/" };
+        let mut head = [0; 5];
+        std::fs::File::open(format!("/proc/{}/{base}{path}", task.tid))
+            .and_then(|file| file.read_exact_at(&mut head, 0))
+            .is_ok_and(|()| head == *b"\x7fELF\x01")
     }
 
     /// The kernel has loaded a new program into `tid`.
@@ -66,6 +87,10 @@ impl Recorder {
             }
         }
         let app = self.machine.stopped(tid)?.regs()?;
+        // __USER32_CS
+        if app.cs == 0x23 {
+            return Err(RecordError::Foreign(tid));
+        }
         let space = AddressSpace::open(tid)?;
         let before = maps::read(tid);
         install_agent(

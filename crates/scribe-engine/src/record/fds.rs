@@ -112,7 +112,8 @@ impl Recorder {
                 return false;
             };
             // A terminal may have been opened anew.
-            if known.terminal != 0 && known.terminal == rdev {
+            // /dev/tty is device 5:0 and means the controlling terminal, which is this one.
+            if known.terminal != 0 && (known.terminal == rdev || rdev == libc::makedev(5, 0)) {
                 return true;
             }
             // SAFETY: kcmp has no pointer arguments. KCMP_FILE is 0 (include/uapi/linux/kcmp.h).

@@ -55,6 +55,9 @@ pub enum RecordError {
         "cannot write the log: {0}; the recorded program was ended, the log holds what was written before"
     )]
     Log(String),
+    /// A program for another kind of machine.
+    #[error("process {0} started a 32-bit program, which Scribe cannot record; the log ends there")]
+    Foreign(Tid),
     /// Tracing failed.
     #[error("tracing failed: {0}")]
     Trace(#[from] scribe_tracee::Error),
@@ -253,6 +256,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Process id of the recorded program.
+    pub fn root_pid(&self) -> Tid {
+        self.root
+    }
+
     /// Records until all tasks have ended. The result is the root program's end.
     pub fn run(&mut self) -> Result<Outcome> {
         let result = self.run_loop();
@@ -345,6 +353,7 @@ impl Recorder {
         let stopped = self.machine.stopped(task.tid)?;
         let info = stopped.siginfo()?;
         match task.state {
+            State::App if crate::machine::is_foreign_call(signal, &info) => self.foreign_call(id),
             State::App if signal == libc::SIGSYS && si_code(&info) == SYS_USER_DISPATCH => {
                 self.syscall_entry(id, false)
             }
@@ -368,6 +377,17 @@ impl Recorder {
                 Ok(())
             }
         }
+    }
+
+    /// A call by `int $0x80`, which a 64-bit program hardly ever makes: not supported, as on a
+    /// kernel without 32-bit emulation. No event: replay answers the same.
+    fn foreign_call(&mut self, id: u32) -> Result<()> {
+        self.warn_once("32-bit system calls (int $0x80) are answered with ENOSYS".into());
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let mut regs = self.machine.stopped(task.tid)?.regs()?;
+        regs.rax = -i64::from(libc::ENOSYS) as u64;
+        task.app = regs;
+        self.resume_application(id)
     }
 
     /// An instruction that was made to fault; true if the fault was one.

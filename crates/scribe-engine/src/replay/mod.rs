@@ -340,6 +340,12 @@ impl Replayer {
             let way = self.way(id);
             return Ok(self.machine.go(tid, way, 0)?);
         }
+        if crate::machine::is_foreign_call(signal, &info) {
+            let mut regs = stopped.regs()?;
+            regs.rax = -i64::from(libc::ENOSYS) as u64;
+            task.app = regs;
+            return self.resume(id);
+        }
         if signal == libc::SIGSYS && si_code(&info) == 2 {
             let regs = stopped.regs()?;
             return self.arrive_at_call(id, regs);
