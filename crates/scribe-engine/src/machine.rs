@@ -169,6 +169,18 @@ impl Machine {
         })
     }
 
+    /// Asks a running task to stop, wherever it is; one that is stopped already stays so.
+    pub fn interrupt(&self, tid: Tid) -> Result<()> {
+        match self.threads.get(&tid) {
+            Some(Thread {
+                handle: Handle::Running(running),
+                ..
+            }) => running.interrupt(),
+            Some(_) => Ok(()),
+            None => Err(Error::Gone),
+        }
+    }
+
     /// A task whose id an exec changed.
     pub fn rename(&mut self, from: Tid, to: Tid) {
         self.threads.remove(&from);

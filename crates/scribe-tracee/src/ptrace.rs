@@ -86,6 +86,12 @@ impl Running {
         self.tid
     }
 
+    /// Asks for a stop (an event stop with SIGTRAP); a call in progress is broken off.
+    pub fn interrupt(&self) -> Result<()> {
+        request("PTRACE_INTERRUPT", libc::PTRACE_INTERRUPT, self.tid, 0, 0)?;
+        Ok(())
+    }
+
     /// Turns into a stopped task by a stop that [`crate::wait`] reported for it.
     pub fn stopped(self, event: &WaitEvent) -> std::result::Result<Stopped, Running> {
         if event.tid == self.tid && event.is_stop() {
@@ -269,6 +275,25 @@ impl Stopped {
             at,
         )?;
         Ok(())
+    }
+
+    /// Signals that the kernel holds for the task, without taking them: at most 32 of its own, or
+    /// (`shared`) of its process.
+    pub fn pending(&self, shared: bool) -> Result<Vec<[u8; 128]>> {
+        const MOST: usize = 32;
+        let mut infos = vec![[0u8; 128]; MOST];
+        // struct ptrace_peeksiginfo_args: u64 offset, u32 flags, i32 count.
+        let args = [0, u64::from(shared) | (MOST as u64) << 32];
+        let (args, at) = (args.as_ptr() as usize, infos.as_mut_ptr() as usize);
+        let got = request(
+            "PTRACE_PEEKSIGINFO",
+            libc::PTRACE_PEEKSIGINFO as _,
+            self.tid,
+            args,
+            at,
+        )?;
+        infos.truncate(usize::try_from(got).unwrap_or(0));
+        Ok(infos)
     }
 
     /// The message of a ptrace event: new task's id, exit status, former id.
