@@ -181,6 +181,20 @@ impl Machine {
         }
     }
 
+    /// The same, unless it is stopping anyway: a needless stop could break off its next call.
+    pub fn fetch(&mut self, tid: Tid) -> Result<()> {
+        let thread = self.threads.get(&tid);
+        if !thread.is_some_and(|thread| matches!(thread.handle, Handle::Running(_))) {
+            return Ok(());
+        }
+        if let Some(event) = wait::wait(tid, false)? {
+            self.note(&event);
+            self.pending.push_back(event);
+            return Ok(());
+        }
+        self.interrupt(tid)
+    }
+
     /// A task whose id an exec changed.
     pub fn rename(&mut self, from: Tid, to: Tid) {
         self.threads.remove(&from);

@@ -65,11 +65,25 @@ pub enum Kind {
     Spawn(Option<scribe_log::Spawn>),
     /// execve that may fail.
     Exec,
+    /// The task waits for something that the engine does in place of the kernel.
+    Parked,
+    /// Calls that map or unmap the ring of asynchronous I/O.
+    Ring(scribe_log::MapInfo),
 }
 
 /// What a finished call left to be written, gathered while tasks and log are borrowed apart.
-struct Outputs {
+pub(super) struct Outputs {
     ranges: Vec<(u64, u64, u64)>,
+}
+
+impl Outputs {
+    /// Memory (address, length) that was written where the program wants it.
+    pub(super) fn in_place(ranges: &[(u64, u64)]) -> Outputs {
+        let ranges = ranges.iter().map(|(addr, len)| (*addr, *addr, *len));
+        Outputs {
+            ranges: ranges.collect(),
+        }
+    }
 }
 
 impl Recorder {
@@ -359,6 +373,9 @@ impl Recorder {
         let Some(mut pending) = self.task_mut(id).call.take() else {
             return self.settle(id);
         };
+        if matches!(pending.kind, Kind::Parked) {
+            return self.unpark(id, pending);
+        }
         if matches!(pending.ret, -516..=-512) && !matches!(pending.kind, Kind::Sigreturn(_)) {
             return self.interrupted(id, pending);
         }
@@ -441,7 +458,7 @@ impl Recorder {
     }
 
     /// Writes one call event.
-    fn write_call(
+    pub(super) fn write_call(
         &mut self,
         id: u32,
         pending: &PendingCall,

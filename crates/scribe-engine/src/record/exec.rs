@@ -44,6 +44,7 @@ impl Recorder {
         let Some(&id) = self.by_tid.get(&former) else {
             return Ok(self.machine.go(tid, Go::Agent, 0)?);
         };
+        self.pi_ended(id);
         let tgid = self.task(id).tgid;
         // All other threads of the process are gone.
         let gone: Vec<u32> = self

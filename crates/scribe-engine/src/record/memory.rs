@@ -148,6 +148,7 @@ impl Recorder {
                     flags: libc::MAP_SHARED as u32 | libc::MAP_ANONYMOUS as u32 | MAP_BACKED,
                 }))
             }
+            Kind::Ring(info) => Ok(Some(info)),
             _ => Ok(None),
         }
     }

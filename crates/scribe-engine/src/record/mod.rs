@@ -4,11 +4,14 @@
 //! are in [`Task::app`]), or on its way there. Domains run in parallel: only the token of a lane
 //! keeps tasks of the same lane apart.
 
+mod aio;
 mod calls;
 pub(crate) mod exec;
 mod fds;
 mod files;
 pub(crate) mod memory;
+mod park;
+mod pi;
 pub(crate) mod signals;
 mod special;
 mod start;
@@ -188,6 +191,12 @@ struct Task {
 }
 
 impl Task {
+    /// Whether it waits in a call that the engine carries out.
+    fn is_parked(&self) -> bool {
+        let call = self.call.as_ref();
+        call.is_some_and(|call| matches!(call.kind, calls::Kind::Parked))
+    }
+
     /// The address that clone's CHILD_SETTID and CHILD_CLEARTID are about.
     fn child_tid_address(&self) -> u64 {
         if self.app.rax as i64 == libc::SYS_clone3 {
@@ -253,6 +262,8 @@ pub struct Recorder {
     shared_files: HashMap<(u64, u64), u32>,
     /// Lanes to be made one when the event that makes them share memory is written.
     merge: Option<(u32, u32)>,
+    /// What the engine waits for in place of the kernel.
+    waits: park::Waits,
 }
 
 impl Recorder {
@@ -515,6 +526,7 @@ impl Recorder {
             State::Ready(Ready::AbortCall) => self.abort_call(id),
             State::Ready(Ready::Dispatch) => self.dispatch(id),
             State::Ready(Ready::Relaunch) => match self.task_mut(id).call.take() {
+                Some(call) if matches!(call.kind, calls::Kind::Parked) => self.unpark(id, call),
                 Some(call) => self.launch(id, *call),
                 None => self.dispatch(id),
             },

@@ -11,7 +11,7 @@ use super::pi::Word;
 use super::*;
 use scribe_abi::PAGE;
 use scribe_kernel::pi::Locks;
-use scribe_kernel::signal::{Action, Disposition};
+use scribe_kernel::signal::Action;
 
 /// `futex(2)`: `FUTEX_BITSET_MATCH_ANY`.
 const ANY: u64 = 0xffff_ffff;
@@ -38,11 +38,7 @@ pub(super) enum What {
     /// A lock with priority inheritance, whose word is at this address.
     Lock { word: Word, addr: u64 },
     /// To be moved from one word to the lock of another, and then for the lock.
-    Requeue {
-        from: Word,
-        word: Word,
-        addr: u64,
-    },
+    Requeue { from: Word, word: Word, addr: u64 },
     /// Completions of asynchronous I/O.
     Events(Wish),
 }
@@ -57,12 +53,12 @@ pub(super) struct Parked {
 }
 
 /// Why the sleep of a task is over.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     /// Its time is.
     Timeout,
     /// A signal with a handler.
-    Handler(Disposition),
+    Handler,
     /// A signal that stops or ends the program.
     Default,
     /// It was fetched, or nothing that matters.
@@ -117,7 +113,11 @@ impl Recorder {
         pending.kind = Kind::Parked;
         pending.may_block = true;
         pending.released = !alone;
-        let parked = Parked { limit, what, woken: false };
+        let parked = Parked {
+            limit,
+            what,
+            woken: false,
+        };
         self.sleep(id, pending, parked)
     }
 
@@ -131,7 +131,10 @@ impl Recorder {
         parked.woken = false;
         let base = self.scratch(id, PAGE)?;
         let mut image = [0; 32];
-        let (mut op, mut timeout) = (libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG, base + 16);
+        let (mut op, mut timeout) = (
+            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            base + 16,
+        );
         match parked.limit {
             Limit::Never => timeout = 0,
             Limit::At { realtime, time } => {
@@ -168,7 +171,7 @@ impl Recorder {
         match self.tasks.get(&id) {
             Some(task) if task.state == State::InCall => {
                 let tid = task.tid;
-                self.machine.interrupt(tid)
+                self.machine.fetch(tid)
             }
             // It looks for itself when it gets the token.
             _ => Ok(()),
@@ -209,7 +212,7 @@ impl Recorder {
             return Why::Other;
         };
         match task.sighand.borrow().what_to_do(signal) {
-            Action::Handler(disposition) => Why::Handler(disposition),
+            Action::Handler(_) => Why::Handler,
             Action::Default(_) => Why::Default,
             Action::Ignore => Why::Other,
         }
@@ -223,7 +226,7 @@ impl Recorder {
         parked: Parked,
         why: Why,
     ) -> Result<()> {
-        if matches!(why, Why::Default) {
+        if why == Why::Default {
             self.waits.parked.insert(id, parked);
             return self.interrupted_by_default(id, pending);
         }
@@ -231,18 +234,23 @@ impl Recorder {
         self.sleep(id, *pending, parked)
     }
 
-    /// Ends the wait with this result and these outputs (address, length).
-    pub(super) fn answer_parked(
+    /// The call of a task that waited, as it is to be written now: memory may have changed
+    /// meanwhile, and replay looks at it now. To be made before the outputs are written.
+    pub(super) fn fresh(&self, id: u32, pending: &PendingCall) -> PendingCall {
+        let mut fresh = self.prepare(id, pending.row, pending.call, Kind::Parked);
+        fresh.temporary_mask = pending.temporary_mask;
+        fresh
+    }
+
+    /// Ends a call with this result; these outputs (address, length) were written.
+    pub(super) fn answer_wrote(
         &mut self,
         id: u32,
         pending: &PendingCall,
         ret: i64,
         wrote: &[(u64, u64)],
     ) -> Result<()> {
-        // Memory may have changed meanwhile: replay looks at it now.
-        let fresh = self.prepare(id, pending.row, pending.call, Kind::Parked);
-        let outputs = Outputs::in_place(wrote);
-        self.write_call(id, &fresh, &outputs, ret, 0)?;
+        self.write_call(id, pending, &Outputs::in_place(wrote), ret, 0)?;
         self.task_mut(id).app.rax = ret as u64;
         let interrupted = ret == -i64::from(libc::EINTR);
         self.settle_masked(id, pending.temporary_mask.filter(|_| interrupted))

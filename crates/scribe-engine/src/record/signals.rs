@@ -134,6 +134,10 @@ impl Recorder {
         if blocked || task.vfork_wait {
             return Ok(self.machine.go(tid, Go::Agent, 0)?);
         }
+        if before && task.is_parked() {
+            self.want_token(id, Ready::FinishCall);
+            return Ok(());
+        }
         if before
             && task
                 .call
@@ -388,6 +392,10 @@ impl Recorder {
             if job_control {
                 suspend_with_the_program(self.root);
             }
+            return Ok(());
+        }
+        if state == State::InCall && self.waits.is_woken(id) {
+            self.want_token(id, Ready::FinishCall);
             return Ok(());
         }
         let go = if state == State::App {

@@ -124,18 +124,12 @@ impl Recorder {
                 self.answer(id, row, call, EPERM)
             }
             Special::RestartSyscall => self.answer(id, row, call, -i64::from(libc::EINTR)),
-            Special::FutexPi => self.start_call(id, row, call, Kind::Plain),
+            Special::FutexPi => self.futex_pi(id, row, call),
             Special::IoSetup
             | Special::IoDestroy
             | Special::IoSubmit
             | Special::IoGetevents
-            | Special::IoCancel => {
-                self.warn_once(
-                    "asynchronous I/O (io_setup) is not supported and is refused with ENOSYS"
-                        .into(),
-                );
-                self.answer(id, row, call, ENOSYS)
-            }
+            | Special::IoCancel => self.aio(id, row, call, special),
             _ => self.start_call(id, row, call, Kind::Plain),
         }
     }

@@ -236,6 +236,7 @@ impl Recorder {
             next_checksum: Instant::now() + Duration::from_millis(20),
             shared_files: HashMap::new(),
             merge: None,
+            waits: Default::default(),
             xstate,
         };
         recorder.write_start(pid.pid, first);

@@ -352,6 +352,7 @@ impl Recorder {
     /// Removes a task that has ended, and hands its token on.
     pub(super) fn forget(&mut self, id: u32) {
         self.leave_terminal(id);
+        self.pi_ended(id);
         self.release(id, Left::AfterEvent);
         let Some(task) = self.tasks.remove(&id) else {
             return;

@@ -189,6 +189,7 @@ impl Replayer {
             Special::Munmap | Special::Mprotect | Special::Madvise | Special::PkeyMprotect => {
                 self.around_ours(id, call, event.ret)?
             }
+            Special::IoSetup | Special::IoDestroy => self.io_ring(id, special, event, data)?,
             Special::PkeyAlloc | Special::PkeyFree => self.repeat(id, call, event.ret)?,
             Special::Mremap => {
                 let mut args = args;

@@ -5,6 +5,7 @@
 //! asks for is what it asked for then. Lanes run in parallel. Nothing that a replayed task does
 //! reaches the system, except what shapes its own address space and tasks.
 
+mod aio;
 mod calls;
 mod divergence;
 mod exec;
