@@ -20,10 +20,11 @@ int main(void) {
     m[4 * page] = 'f';
     OK(madvise(m + 6 * page, page, MADV_WIPEONFORK));
     OK(madvise(m + 7 * page, page, MADV_DONTFORK));
+    int out = OK(open("out", O_CREAT | O_WRONLY, 0600));
     pid_t child = OK(fork());
     if (child == 0) {
         CHECK(m[6 * page] == 0 && m[4 * page] == 'f');
-        FAILS(write(1, m + 7 * page, 1), EFAULT);
+        FAILS(write(out, m + 7 * page, 1), EFAULT);
         _exit(0);
     }
     wait_exit(child, 0);
