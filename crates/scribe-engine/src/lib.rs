@@ -8,6 +8,7 @@ mod machine;
 pub mod record;
 mod regs;
 pub mod replay;
+mod spin;
 mod state;
 
 pub use record::{Outcome, RecordError, RecordOptions, Recorder};

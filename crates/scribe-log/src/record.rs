@@ -64,6 +64,17 @@ pub enum Record<'a> {
         /// Its new lane.
         lane: u32,
     },
+    /// The task was stopped here, at no sync point; a point is this one when all hashes are equal.
+    Forced {
+        /// Address of the next instruction.
+        rip: u64,
+        /// Hash of the general registers.
+        regs: u64,
+        /// Hash of the extended state, normalised.
+        xstate: u64,
+        /// Hash of the memory.
+        mem: u64,
+    },
     /// Hashes of the state of the running task, for `--verify`.
     Checksum {
         /// Hash of the registers.
@@ -237,6 +248,12 @@ impl<'a> Record<'a> {
                 task: rd!(c.u32()),
                 lane: rd!(c.u32()),
             },
+            kind::FORCED => Record::Forced {
+                rip: rd!(c.u64()),
+                regs: rd!(c.u64()),
+                xstate: rd!(c.u64()),
+                mem: rd!(c.u64()),
+            },
             kind::CHECKSUM => {
                 let (regs, mem) = (rd!(c.u64()), rd!(c.u64()));
                 Record::Checksum {
@@ -307,6 +324,7 @@ impl<'a> Record<'a> {
             Record::Exit(e) => (kind::EXIT, e.flags, 0),
             Record::Merge { .. } => (kind::MERGE, 0, 0),
             Record::Move { .. } => (kind::MOVE, 0, 0),
+            Record::Forced { .. } => (kind::FORCED, 0, 0),
             Record::Checksum { regs, mem } => (
                 kind::CHECKSUM,
                 regs.map_or(0, |_| flags::HAS_REGS) | mem.map_or(0, |_| flags::HAS_MEM),
@@ -358,6 +376,16 @@ impl<'a> Record<'a> {
             | Record::Move { task: a, lane: b } => {
                 out.extend_from_slice(&a.to_le_bytes());
                 out.extend_from_slice(&b.to_le_bytes());
+            }
+            Record::Forced {
+                rip,
+                regs,
+                xstate,
+                mem,
+            } => {
+                for word in [rip, regs, xstate, mem] {
+                    out.extend_from_slice(&word.to_le_bytes());
+                }
             }
             Record::Checksum { regs, mem } => {
                 out.extend_from_slice(&regs.unwrap_or(0).to_le_bytes());
@@ -444,6 +472,17 @@ impl<'a> Record<'a> {
                 into_lane,
             },
             Record::Move { task, lane } => Record::Move { task, lane },
+            Record::Forced {
+                rip,
+                regs,
+                xstate,
+                mem,
+            } => Record::Forced {
+                rip,
+                regs,
+                xstate,
+                mem,
+            },
             Record::Checksum { regs, mem } => Record::Checksum { regs, mem },
             Record::Tracer(t) => Record::Tracer(Tracer {
                 sections: t.sections.into_owned(),

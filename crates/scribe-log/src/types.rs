@@ -17,6 +17,7 @@ pub mod kind {
     pub const MOVE: u8 = 9;
     pub const CHECKSUM: u8 = 10;
     pub const TRACER: u8 = 11;
+    pub const FORCED: u8 = 12;
     pub const START: u8 = 32;
     pub const FILE: u8 = 33;
     pub const BLOB: u8 = 34;

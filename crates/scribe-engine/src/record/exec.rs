@@ -29,9 +29,15 @@ impl Recorder {
             return false;
         }
         let task = self.task(id);
-        let Some(path) = task.space.read_cstr(call.args[0], 4096) else { return false };
+        let Some(path) = task.space.read_cstr(call.args[0], 4096) else {
+            return false;
+        };
         let path = String::from_utf8_lossy(&path).into_owned();
-        let base = if path.starts_with('/') { "root" } else { "cwd/" };
+        let base = if path.starts_with('/') {
+            "root"
+        } else {
+            "cwd/"
+        };
         let mut head = [0; 5];
         std::fs::File::open(format!("/proc/{}/{base}{path}", task.tid))
             .and_then(|file| file.read_exact_at(&mut head, 0))

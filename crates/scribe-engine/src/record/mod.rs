@@ -14,6 +14,7 @@ mod park;
 mod pi;
 pub(crate) mod signals;
 mod special;
+mod spin;
 mod start;
 mod tasks;
 
@@ -116,6 +117,8 @@ pub struct RecordStats {
     pub signals: u64,
     /// Trapped instructions.
     pub instructions: u64,
+    /// Stops at no sync point, of tasks that waited in a loop.
+    pub forced: u64,
 }
 
 /// What a task that waits for the token will do with it.
@@ -180,6 +183,8 @@ struct Task {
     clone_flags: u64,
     /// Where the kernel clears the thread id at exit (set_tid_address(2)); 0: nowhere.
     clear_tid: u64,
+    /// Its run since the last sync point.
+    run: spin::Run,
     /// Head of the robust futex list; 0: none.
     robust_list: u64,
     /// Filters that the program installed.
@@ -260,6 +265,8 @@ pub struct Recorder {
     next_checksum: Instant,
     /// Serial of shared mappings: device and inode to the lane whose tasks map it.
     shared_files: HashMap<(u64, u64), u32>,
+    /// Whether the clock runs that breaks off waiting for reports.
+    ticking: bool,
     /// Lanes to be made one when the event that makes them share memory is written.
     merge: Option<(u32, u32)>,
     /// What the engine waits for in place of the kernel.
@@ -292,7 +299,10 @@ impl Recorder {
             }
             let event = match self.machine.next(true) {
                 Ok(Some(event)) => event,
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.look_around()?;
+                    continue;
+                }
                 Err(scribe_tracee::Error::Gone) => break,
                 Err(error) => return Err(error.into()),
             };
@@ -363,7 +373,18 @@ impl Recorder {
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         let stopped = self.machine.stopped(task.tid)?;
         let info = stopped.siginfo()?;
+        if task.state == State::App && task.run.search.is_some() && signal != libc::SIGTRAP {
+            self.end_search(id)?;
+        }
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
+        let stopped = self.machine.stopped(task.tid)?;
         match task.state {
+            State::App if signal == libc::SIGTRAP && task.run.search.is_some() => {
+                match self.on_search_trap(id)? {
+                    true => Ok(()),
+                    false => self.signal_in_application(id, signal, info),
+                }
+            }
             State::App if crate::machine::is_foreign_call(signal, &info) => self.foreign_call(id),
             State::App if signal == libc::SIGSYS && si_code(&info) == SYS_USER_DISPATCH => {
                 self.syscall_entry(id, false)
@@ -459,12 +480,13 @@ impl Recorder {
             self.runnable.push_back(id);
             return;
         }
-        self.lanes
-            .get_mut(&lane)
-            .expect("a task's lane exists")
-            .waiting
-            .push_back(id);
+        let state = self.lanes.get_mut(&lane).expect("a task's lane exists");
+        state.waiting.push_back(id);
+        let holder = state.token.holder();
         self.grant(lane);
+        if let Some(holder) = holder {
+            self.ticking_for(holder);
+        }
     }
 
     fn holds_token(&self, id: u32) -> bool {
@@ -552,6 +574,7 @@ impl Recorder {
         regs.orig_rax = u64::MAX;
         task.state = State::App;
         let tid = task.tid;
+        self.note_run(id);
         self.machine.stopped(tid)?.set_regs(&regs)?;
         self.machine.go(tid, Go::Application, 0)?;
         Ok(())

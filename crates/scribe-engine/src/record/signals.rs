@@ -73,7 +73,9 @@ impl Recorder {
                 task.stash.push(signal as u32, info);
             }
         }
-        Ok(self.machine.go(tid, Go::Application, 0)?)
+        self.machine.go(tid, Go::Application, 0)?;
+        self.ticking_for(id);
+        Ok(())
     }
 
     /// Whether the lane holds tasks of this process only.
@@ -396,6 +398,9 @@ impl Recorder {
         }
         if state == State::InCall && self.waits.is_woken(id) {
             self.want_token(id, Ready::FinishCall);
+            return Ok(());
+        }
+        if self.on_asked_stop(id)? {
             return Ok(());
         }
         let go = if state == State::App {

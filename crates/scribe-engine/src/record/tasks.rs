@@ -158,6 +158,7 @@ impl Recorder {
                 0
             },
             robust_list: 0,
+            run: spin::Run::new(),
             seccomp: from.seccomp.clone(),
             fault: from.fault,
             instructions: from.instructions,

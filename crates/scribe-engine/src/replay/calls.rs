@@ -388,6 +388,7 @@ impl Replayer {
             fault: parent.fault,
             instructions: parent.instructions,
             temporary: None,
+            search: None,
             history: VecDeque::new(),
         };
         if self.machine.sud {

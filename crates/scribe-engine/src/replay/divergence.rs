@@ -26,6 +26,8 @@ pub enum Reason {
     Registers,
     /// Memory differs at a sync point.
     Memory,
+    /// It came to its next sync point without having been in the state of a forced stop.
+    Missed,
     /// A signal's handler is not there, or its frame has no room.
     NoHandler(i32),
     /// A signal frame cannot be read.
@@ -111,6 +113,9 @@ impl std::fmt::Display for Divergence {
                 "the recording has another event where the replay is {at}"
             ),
             Reason::RanOn => f.write_str("it ran on where the recording ran another task"),
+            Reason::Missed => f.write_str(
+                "it went past the state in which the recording stopped it between two events",
+            ),
             Reason::Registers => f.write_str("registers differ from the recorded ones"),
             Reason::Memory => f.write_str("memory differs from the recorded one"),
             Reason::NoHandler(signal) => {

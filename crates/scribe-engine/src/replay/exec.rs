@@ -144,6 +144,7 @@ impl Replayer {
             fault: FaultInfo::default(),
             instructions: (true, true),
             temporary: None,
+            search: None,
             history: VecDeque::new(),
         };
         self.tasks.insert(id, Box::new(task));

@@ -11,6 +11,7 @@ mod divergence;
 mod exec;
 mod files;
 mod memory;
+mod spin;
 
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
 
@@ -140,6 +141,8 @@ struct Task {
     space: Rc<AddressSpace>,
     fault: FaultInfo,
     instructions: (bool, bool),
+    /// The point that it is to be stopped at.
+    search: Option<crate::spin::Search>,
     /// The mask that its call had installed when signals interrupted it.
     temporary: Option<u64>,
     history: VecDeque<Rc<[u8]>>,
@@ -341,6 +344,17 @@ impl Replayer {
             let way = self.way(id);
             return Ok(self.machine.go(tid, way, 0)?);
         }
+        if task.search.is_some() {
+            if signal == libc::SIGTRAP && self.on_search_trap(id)? {
+                return Ok(());
+            }
+            let cpuid = signal == libc::SIGSEGV && si_code(&info) == libc::SI_KERNEL;
+            if !cpuid && is_synchronous(signal, &info) {
+                self.missed(id)?;
+            }
+        }
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
+        let stopped = self.machine.stopped(tid)?;
         if crate::machine::is_foreign_call(signal, &info) {
             let mut regs = stopped.regs()?;
             regs.rax = -i64::from(libc::ENOSYS) as u64;
@@ -502,6 +516,26 @@ impl Replayer {
                 {
                     self.consume(lane_id);
                     self.signal(current, signal)?;
+                }
+                (
+                    Record::Forced {
+                        rip,
+                        regs,
+                        xstate,
+                        mem,
+                    },
+                    Some(State::Idle),
+                ) => {
+                    let (rip, regs, xstate, mem) = (*rip, *regs, *xstate, *mem);
+                    return self.seek(
+                        current,
+                        crate::spin::Point {
+                            rip,
+                            regs,
+                            xstate,
+                            mem,
+                        },
+                    );
                 }
                 (_, Some(State::Idle)) => return self.resume(current),
                 (_, Some(State::Arrived(sync))) => {

@@ -50,6 +50,7 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
             none(),
         ),
         Record::Move { task, lane } => (format!("move task={task} lane={lane}"), none()),
+        Record::Forced { rip, .. } => (format!("forced stop at {rip:#x}"), none()),
         Record::Checksum { regs, mem } => {
             let hash = |h: &Option<u64>| h.map_or("none".into(), |h| format!("{h:#018x}"));
             (
@@ -220,6 +221,7 @@ pub fn kind_name(record: &Record) -> &'static str {
         Record::Exit(_) => "exit",
         Record::Merge { .. } => "merge",
         Record::Move { .. } => "move",
+        Record::Forced { .. } => "forced",
         Record::Checksum { .. } => "checksum",
         Record::Tracer(_) => "tracer",
         Record::Start(_) => "start",

@@ -1,0 +1,138 @@
+//! Points of an execution that no sync point marks, for recorder and replayer alike: a breakpoint
+//! at an address, and the comparison of whole states.
+//!
+//! A point matches when registers and memory are equal: from there on two executions cannot be told
+//! apart, however often a loop went round. So a task that waits in a loop without changing anything
+//! is stopped, and found again, exactly.
+
+use crate::state::{memory_hash, regs_hash};
+use scribe_kernel::xstate::{self, XstateLayout};
+use scribe_tracee::{Mem, Regs, Result, Stopped};
+use xxhash_rust::xxh3::xxh3_64;
+
+const EFLAGS_TF: u64 = 1 << 8;
+const INT3: u8 = 0xcc;
+
+/// What a point is recognised by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Address of the next instruction.
+    pub rip: u64,
+    /// Hash of the general registers.
+    pub regs: u64,
+    /// Hash of the extended state.
+    pub xstate: u64,
+    /// Hash of the memory.
+    pub mem: u64,
+}
+
+impl Point {
+    /// The present point of a stopped task, whose memory holds no breakpoint.
+    pub fn here(stopped: &Stopped, regs: &Regs, mem: &Mem, layout: &XstateLayout) -> Result<Point> {
+        let mut image = stopped.xstate()?;
+        xstate::normalise(layout, &mut image);
+        Ok(Point {
+            rip: regs.rip,
+            regs: point_regs(regs),
+            xstate: xxh3_64(&image),
+            mem: memory_hash(stopped.tid(), mem),
+        })
+    }
+
+    /// Whether the registers are this point's: the cheap part of the comparison.
+    pub fn has_regs(&self, regs: &Regs) -> bool {
+        self.rip == regs.rip && self.regs == point_regs(regs)
+    }
+}
+
+fn point_regs(regs: &Regs) -> u64 {
+    let mut plain = *regs;
+    plain.eflags &= !EFLAGS_TF;
+    regs_hash(&plain)
+}
+
+/// A breakpoint that is, or was, in the program's text.
+#[derive(Clone, Copy, Debug)]
+pub struct Breakpoint {
+    addr: u64,
+    byte: u8,
+    set: bool,
+}
+
+impl Breakpoint {
+    /// For an address; not yet set.
+    pub fn new(mem: &Mem, addr: u64) -> Result<Breakpoint> {
+        let mut byte = [0];
+        mem.read(addr, &mut byte)?;
+        Ok(Breakpoint {
+            addr,
+            byte: byte[0],
+            set: false,
+        })
+    }
+
+    /// Puts `int3` there.
+    pub fn set(&mut self, mem: &Mem) -> Result<()> {
+        mem.write(self.addr, &[INT3])?;
+        self.set = true;
+        Ok(())
+    }
+
+    /// Puts the program's byte back.
+    pub fn clear(&mut self, mem: &Mem) -> Result<()> {
+        if self.set {
+            mem.write(self.addr, &[self.byte])?;
+            self.set = false;
+        }
+        Ok(())
+    }
+
+    /// Whether a task that trapped with these registers trapped here.
+    pub fn hit(&self, regs: &Regs) -> bool {
+        self.set && regs.rip == self.addr + 1
+    }
+}
+
+/// Whether a task stands behind a call that it has made and whose trap is still to be reported:
+/// the `syscall` instruction leaves rip in rcx.
+pub fn behind_call(regs: &Regs, mem: &Mem) -> bool {
+    let mut code = [0; 2];
+    regs.rcx == regs.rip
+        && mem.read(regs.rip.wrapping_sub(2), &mut code).is_ok()
+        && code == [0x0f, 5]
+}
+
+/// A task in which such a point is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// The point.
+    pub point: Point,
+    /// At its address.
+    pub breakpoint: Breakpoint,
+    /// The task runs one instruction, to get off the breakpoint's address.
+    pub stepping: bool,
+    /// How often the address was passed.
+    pub hits: u32,
+}
+
+/// Asks the kernel for a SIGALRM every `interval`, so that waiting for tasks ends in time to look
+/// after those that do not stop; `None` ends that.
+pub fn tick(interval: Option<std::time::Duration>) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let micros = interval.map_or(0, |interval| interval.subsec_micros());
+    let value = libc::timeval {
+        tv_sec: 0,
+        tv_usec: micros.into(),
+    };
+    let timer = libc::itimerval {
+        it_interval: value,
+        it_value: value,
+    };
+    // SAFETY: the handler does nothing; without SA_RESTART a wait returns EINTR, which is the aim.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+    }
+}
