@@ -169,6 +169,18 @@ impl Machine {
         })
     }
 
+    /// Lets a stopped task execute one instruction of the application's.
+    pub fn step(&mut self, tid: Tid) -> Result<()> {
+        let emulate = !self.sud;
+        self.go_with(tid, |stopped| {
+            if emulate {
+                stopped.step_emulating(0)
+            } else {
+                stopped.step(0)
+            }
+        })
+    }
+
     /// Asks a running task to stop, wherever it is; one that is stopped already stays so.
     pub fn interrupt(&self, tid: Tid) -> Result<()> {
         match self.threads.get(&tid) {

@@ -161,6 +161,13 @@ impl Stopped {
         Ok(Running { tid: self.tid })
     }
 
+    /// Runs one instruction, unless it is a call, which is not executed.
+    pub fn step_emulating(self, signal: i32) -> Result<Running> {
+        let nr = libc::PTRACE_SYSEMU_SINGLESTEP as _;
+        request("PTRACE_SYSEMU_SINGLESTEP", nr, self.tid, 0, signal as usize)?;
+        Ok(Running { tid: self.tid })
+    }
+
     /// Leaves it in its group stop, but lets SIGCONT end that.
     pub fn listen(self) -> Result<Running> {
         request("PTRACE_LISTEN", libc::PTRACE_LISTEN, self.tid, 0, 0)?;

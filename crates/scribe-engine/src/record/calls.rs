@@ -96,8 +96,11 @@ impl Recorder {
         }
         regs.orig_rax = u64::MAX;
         task.app = regs;
-        if task.stash.next(Mask(task.mask)).is_some() {
+        if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
             return self.abort_call(id);
+        }
+        if self.traced(id) && self.entry_stop(id)? {
+            return Ok(());
         }
         self.dispatch(id)
     }
@@ -129,6 +132,11 @@ impl Recorder {
             });
         };
         *self.stats.calls.entry(call.nr).or_default() += 1;
+        if self.tracer_waits(id, row, call)?.is_some()
+            || self.writes_memory(id, row, call)?.is_some()
+        {
+            return Ok(());
+        }
         match row.class {
             Class::Refuse(errno) => {
                 // Every program with a recent libc asks for rseq; no need to tell.
@@ -228,7 +236,13 @@ impl Recorder {
     }
 
     /// Sends the task into the agent.
-    pub(super) fn launch(&mut self, id: u32, pending: PendingCall) -> Result<()> {
+    pub(super) fn launch(&mut self, id: u32, mut pending: PendingCall) -> Result<()> {
+        if self.has_report(id, &pending.call) {
+            // Nothing to wait for.
+            pending.ret = -512;
+            self.task_mut(id).call = Some(Box::new(pending));
+            return self.finish_call(id);
+        }
         if self.shown_fd(id, &pending) != 0 {
             // One at a time, so that the order in the log is the order on the terminal.
             match self.terminal {
@@ -370,13 +384,19 @@ impl Recorder {
 
     /// Writes the event of a call that is over, with the token held, and lets the task go on.
     pub(super) fn finish_call(&mut self, id: u32) -> Result<()> {
-        let Some(mut pending) = self.task_mut(id).call.take() else {
+        let Some(pending) = self.task_mut(id).call.take() else {
             return self.settle(id);
         };
         if matches!(pending.kind, Kind::Parked) {
             return self.unpark(id, pending);
         }
+        let Some(mut pending) = self.tracer_waited(id, pending)? else {
+            return Ok(());
+        };
         if matches!(pending.ret, -516..=-512) && !matches!(pending.kind, Kind::Sigreturn(_)) {
+            if self.traced(id) {
+                return self.traced_interrupted(id, pending);
+            }
             return self.interrupted(id, pending);
         }
         let ret = match &pending.kind {
@@ -579,7 +599,18 @@ impl Recorder {
         ret: i64,
         writes: &[(u64, &[u8])],
     ) -> Result<()> {
-        let mut pending = self.prepare(id, row, call, Kind::Answer { ret, wrote: None });
+        let pending = self.prepare(id, row, call, Kind::Answer { ret, wrote: None });
+        self.answer_pending(id, pending, ret, writes)
+    }
+
+    /// The same for a call that is in progress.
+    pub(super) fn answer_pending(
+        &mut self,
+        id: u32,
+        mut pending: PendingCall,
+        ret: i64,
+        writes: &[(u64, &[u8])],
+    ) -> Result<()> {
         pending.ret = ret;
         let space = self.task(id).space.clone();
         for (addr, bytes) in writes {
@@ -634,25 +665,12 @@ impl Recorder {
         };
         match restart(pending.ret, flags) {
             Restart::Eintr => {
-                pending.ret = -i64::from(libc::EINTR);
-                let outputs = self.collect(id, &mut pending)?;
-                self.write_call(id, &pending, &outputs, pending.ret, 0)?;
-                self.task_mut(id).app.rax = pending.ret as u64;
-                self.after_call(id, &pending)?;
+                self.end_interrupted(id, &mut pending, false)?;
                 self.settle_masked(id, pending.temporary_mask)
             }
             // A handler runs, then the call is made again from the application's instruction.
             _ if flags.is_some() => {
-                self.write_call(
-                    id,
-                    &pending,
-                    &Outputs { ranges: Vec::new() },
-                    pending.ret,
-                    RESTART,
-                )?;
-                let task = self.task_mut(id);
-                task.app.rax = pending.call.nr.into();
-                task.app.rip -= 2;
+                self.end_interrupted(id, &mut pending, true)?;
                 self.settle_masked(id, pending.temporary_mask)
             }
             how => {
@@ -664,6 +682,31 @@ impl Recorder {
                 self.launch(id, *pending)
             }
         }
+    }
+}
+
+impl Recorder {
+    /// Writes the event of a call that was broken off: it is to be made `again`, from the
+    /// application's instruction, or gives EINTR.
+    pub(super) fn end_interrupted(
+        &mut self,
+        id: u32,
+        pending: &mut PendingCall,
+        again: bool,
+    ) -> Result<()> {
+        if again {
+            let none = Outputs { ranges: Vec::new() };
+            self.write_call(id, pending, &none, pending.ret, RESTART)?;
+            let task = self.task_mut(id);
+            task.app.rax = pending.call.nr.into();
+            task.app.rip -= 2;
+            return Ok(());
+        }
+        pending.ret = -i64::from(libc::EINTR);
+        let outputs = self.collect(id, pending)?;
+        self.write_call(id, pending, &outputs, pending.ret, 0)?;
+        self.task_mut(id).app.rax = pending.ret as u64;
+        self.after_call(id, pending)
     }
 }
 

@@ -60,6 +60,7 @@ impl Recorder {
             .map(|task| task.id)
             .collect();
         for other in gone {
+            self.ptrace_forget(other, 0)?;
             self.forget(other);
         }
         if former != tid {
@@ -68,6 +69,7 @@ impl Recorder {
             self.machine.rename(former, tid);
             self.task_mut(id).tid = tid;
         }
+        self.exec_tracee(id, former);
         self.new_program(id)
     }
 

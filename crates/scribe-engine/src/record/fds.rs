@@ -18,6 +18,8 @@ pub struct FdInfo {
     pub system: Option<Rc<std::fs::File>>,
     /// [`STDOUT`], [`STDERR`], or neither.
     pub shown: u8,
+    /// `/proc/PID/mem`: the task whose memory it is.
+    pub memory_of: Option<Tid>,
     /// A file of /proc whose text shows what Scribe does.
     pub edit: Option<Edit>,
     /// The name, until it has been written to the log.
@@ -95,8 +97,13 @@ impl Recorder {
             .filter(|meta| meta.is_file() && !writable && self.is_system(&name, meta))
             .and_then(|_| std::fs::File::open(&link).ok())
             .map(Rc::new);
+        let memory_of = name.strip_suffix("/mem").and_then(|path| {
+            let mut parts = path.strip_prefix("/proc/")?.rsplit('/');
+            parts.next()?.parse().ok()
+        });
         Some(FdInfo {
             may_block,
+            memory_of,
             system,
             direct,
             shown,

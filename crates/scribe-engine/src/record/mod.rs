@@ -12,6 +12,7 @@ mod files;
 pub(crate) mod memory;
 mod park;
 mod pi;
+mod ptrace;
 pub(crate) mod signals;
 mod special;
 mod spin;
@@ -134,6 +135,8 @@ enum Ready {
     Dispatch,
     /// Make its call again, which a stop interrupted.
     Relaunch,
+    /// Go on from the stop in which its tracer held it.
+    Traced,
 }
 
 /// Where a task is.
@@ -147,6 +150,8 @@ enum State {
     Ready(Ready),
     /// On the way into a group stop, standing at the agent's trap.
     Stopping,
+    /// Stopped for the task that traces it, or until it may write to the memory of another.
+    Traced,
     /// On its way out.
     Exiting,
 }
@@ -271,6 +276,8 @@ pub struct Recorder {
     merge: Option<(u32, u32)>,
     /// What the engine waits for in place of the kernel.
     waits: park::Waits,
+    /// Which tasks trace which.
+    ptrace: ptrace::Ptrace,
 }
 
 impl Recorder {
@@ -293,6 +300,10 @@ impl Recorder {
             while let Some(id) = self.runnable.pop_front() {
                 let done = self.run_ready(id);
                 self.survive(done)?;
+            }
+            self.retry_later()?;
+            if !self.runnable.is_empty() {
+                continue;
             }
             if let Some(error) = self.log.error() {
                 return Err(RecordError::Log(error.to_string()));
@@ -344,7 +355,10 @@ impl Recorder {
         match event.stop {
             Stop::Signal(signal) => self.on_signal_stop(id, signal),
             Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => self.on_new_task(id),
-            Stop::Event(Event::VforkDone) => self.resume_agent(id),
+            Stop::Event(Event::VforkDone) => {
+                self.vfork_done(id);
+                self.resume_agent(id)
+            }
             Stop::Event(Event::Exec) => self.on_exec(event.tid),
             Stop::Event(Event::Exit) => self.on_exit_stop(id),
             Stop::Event(Event::Stop(signal)) => self.on_group_stop(id, signal),
@@ -372,7 +386,8 @@ impl Recorder {
     fn on_signal_stop(&mut self, id: u32, signal: i32) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         let stopped = self.machine.stopped(task.tid)?;
-        let info = stopped.siginfo()?;
+        let mut info = stopped.siginfo()?;
+        ptrace::honest_siginfo(signal, &mut info);
         if task.state == State::App && task.run.search.is_some() && signal != libc::SIGTRAP {
             self.end_search(id)?;
         }
@@ -403,7 +418,7 @@ impl Recorder {
             }
             State::Stopping => self.signal_while_stopping(id, signal, info),
             State::Exiting => Ok(self.machine.go(task.tid, Go::Agent, signal)?),
-            State::Ready(_) => {
+            State::Ready(_) | State::Traced => {
                 // Cannot be: a stopped task reports nothing. Keep the signal.
                 task.stash.push(signal as u32, info);
                 Ok(())
@@ -465,7 +480,9 @@ impl Recorder {
         self.stats.instructions += 1;
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         task.app = regs;
-        self.resume_application(id)?;
+        if !self.emulated_step(id, which != Trapped::Cpuid)? {
+            self.resume_application(id)?;
+        }
         Ok(true)
     }
 
@@ -547,6 +564,8 @@ impl Recorder {
             State::Ready(Ready::Resume) => self.settle(id),
             State::Ready(Ready::AbortCall) => self.abort_call(id),
             State::Ready(Ready::Dispatch) => self.dispatch(id),
+            State::Ready(Ready::Traced) => self.traced_go_on(id),
+            State::Ready(Ready::Relaunch) if self.broken_off(id) => self.settle(id),
             State::Ready(Ready::Relaunch) => match self.task_mut(id).call.take() {
                 Some(call) if matches!(call.kind, calls::Kind::Parked) => self.unpark(id, call),
                 Some(call) => self.launch(id, *call),
@@ -559,6 +578,7 @@ impl Recorder {
     /// The task is at a sync point with the token and has nothing left to do there: application
     /// code goes on, unless others have waited for a timeslice.
     fn resume_application(&mut self, id: u32) -> Result<()> {
+        self.write_later(id)?;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let lane = self
             .lanes
@@ -576,8 +596,7 @@ impl Recorder {
         let tid = task.tid;
         self.note_run(id);
         self.machine.stopped(tid)?.set_regs(&regs)?;
-        self.machine.go(tid, Go::Application, 0)?;
-        Ok(())
+        self.go_application(id)
     }
 
     fn resume_agent(&mut self, id: u32) -> Result<()> {

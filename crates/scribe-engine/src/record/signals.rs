@@ -51,6 +51,9 @@ impl Recorder {
             }
             return self.fault(id, signal, info);
         }
+        if self.traced(id) {
+            return self.signal_to_running_tracee(id, signal, info);
+        }
         let alone = self.alone_in_lane(id);
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let tid = task.tid;
@@ -92,6 +95,10 @@ impl Recorder {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.app = self.machine.stopped(task.tid)?.regs()?;
         task.app.orig_rax = u64::MAX;
+        if self.traced(id) {
+            return self.traced_fault(id, signal, info);
+        }
+        let task = self.task(id);
         let blocked = task.mask >> (signal - 1) & 1 != 0;
         let action = task.sighand.borrow().what_to_do(signal as u32);
         match action {
@@ -119,6 +126,7 @@ impl Recorder {
         mut regs: Regs,
         before: bool,
     ) -> Result<()> {
+        let traced = self.traced(id);
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let tid = task.tid;
         let pending_mask = task.call.as_ref().and_then(|call| call.temporary_mask);
@@ -128,7 +136,7 @@ impl Recorder {
             action,
             Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue)
         );
-        if nothing && !blocked {
+        if nothing && !blocked && !traced {
             // The kernel restarts what this interrupted.
             return Ok(self.machine.go(tid, Go::Agent, 0)?);
         }
@@ -146,6 +154,9 @@ impl Recorder {
                 .as_ref()
                 .is_some_and(|call| matches!(call.kind, calls::Kind::Plain))
         {
+            if traced {
+                return self.break_call(id);
+            }
             self.want_token(id, Ready::AbortCall);
             return Ok(());
         }
@@ -176,7 +187,8 @@ impl Recorder {
     /// Stash signals that came up during injected calls.
     pub(super) fn take_strays(&mut self, id: u32) {
         let task = self.tasks.get_mut(&id).expect("the task exists");
-        for (signal, info) in self.machine.take_strays(task.tid) {
+        for (signal, mut info) in self.machine.take_strays(task.tid) {
+            ptrace::honest_siginfo(signal, &mut info);
             task.stash.push(signal as u32, info);
         }
     }
@@ -187,6 +199,9 @@ impl Recorder {
         let task = self.task_mut(id);
         task.call = None;
         task.app.rip -= 2;
+        if self.traced(id) {
+            return self.stop_before_call(id);
+        }
         match self.deliver(id, None, AT_ENTRY)? {
             Delivered::Away => Ok(()),
             Delivered::Handlers(0) => {
@@ -204,6 +219,9 @@ impl Recorder {
 
     /// The same, where the call had installed a mask of its own.
     pub(super) fn settle_masked(&mut self, id: u32, mask: Option<u64>) -> Result<()> {
+        if self.has_tracer(id) {
+            return self.settle_tracee(id, mask);
+        }
         match self.deliver(id, mask, 0)? {
             Delivered::Away => Ok(()),
             Delivered::Handlers(_) => self.resume_application(id),
@@ -293,7 +311,14 @@ impl Recorder {
         }
     }
 
-    fn write_signal(&mut self, id: u32, signal: i32, info: &[u8; 128], flags: u8, action: u8) {
+    pub(super) fn write_signal(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: &[u8; 128],
+        flags: u8,
+        action: u8,
+    ) {
         self.stats.signals += 1;
         let lane = self.task(id).lane;
         let used = info
@@ -311,7 +336,7 @@ impl Recorder {
     }
 
     /// Builds the frame of a handler and sets the registers to its entry.
-    fn enter_handler(
+    pub(super) fn enter_handler(
         &mut self,
         id: u32,
         signal: i32,
@@ -369,7 +394,7 @@ impl Recorder {
     }
 
     /// Sends the task into a group stop; it goes on as `after` says.
-    fn stop(&mut self, id: u32, signal: i32, after: Ready, left: Left) -> Result<()> {
+    pub(super) fn stop(&mut self, id: u32, signal: i32, after: Ready, left: Left) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.state = State::Stopping;
         task.after_stop = after;
@@ -389,12 +414,19 @@ impl Recorder {
         let (tid, state) = (task.tid, task.state);
         let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
         if stops.contains(&signal) {
-            let job_control = task.tgid == self.root && task.tid == task.tgid;
+            if self.group_stop(id, signal)? {
+                return Ok(());
+            }
+            let job_control = self.task(id).tgid == self.root && tid == self.root;
             self.machine.go_with(tid, |stopped| stopped.listen())?;
             if job_control {
                 suspend_with_the_program(self.root);
             }
             return Ok(());
+        }
+        self.group_stop_over(id);
+        if state == State::InCall && self.is_fetched(id) {
+            return self.break_call(id);
         }
         if state == State::InCall && self.waits.is_woken(id) {
             self.want_token(id, Ready::FinishCall);
@@ -403,12 +435,10 @@ impl Recorder {
         if self.on_asked_stop(id)? {
             return Ok(());
         }
-        let go = if state == State::App {
-            Go::Application
-        } else {
-            Go::Agent
-        };
-        Ok(self.machine.go(tid, go, 0)?)
+        if state == State::App {
+            return self.go_application(id);
+        }
+        Ok(self.machine.go(tid, Go::Agent, 0)?)
     }
 }
 

@@ -110,19 +110,8 @@ impl Recorder {
             },
             Special::PrctlSyscallUserDispatch => self.answer(id, row, call, EINVAL),
             Special::Seccomp => self.seccomp(id, row, call),
-            Special::Ptrace => {
-                self.warn_once(
-                    "ptrace by the recorded program is not supported and is refused with EPERM"
-                        .into(),
-                );
-                self.answer(id, row, call, EPERM)
-            }
-            Special::ProcessVmWritev => {
-                self.warn_once(
-                    "process_vm_writev is not supported and is refused with EPERM".into(),
-                );
-                self.answer(id, row, call, EPERM)
-            }
+            Special::Ptrace => self.ptrace(id, row, call),
+            Special::ProcessVmWritev => self.process_vm_writev(id, row, call),
             Special::RestartSyscall => self.answer(id, row, call, -i64::from(libc::EINTR)),
             Special::FutexPi => self.futex_pi(id, row, call),
             Special::IoSetup

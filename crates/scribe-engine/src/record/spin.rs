@@ -59,6 +59,7 @@ impl Recorder {
         };
         task.state == State::App
             && (task.stash.next(Mask(task.mask)).is_some()
+                || self.stops_before_call(id)
                 || self
                     .lanes
                     .get(&task.lane)

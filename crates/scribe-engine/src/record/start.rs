@@ -238,6 +238,7 @@ impl Recorder {
             ticking: false,
             merge: None,
             waits: Default::default(),
+            ptrace: Default::default(),
             xstate,
         };
         recorder.write_start(pid.pid, first);

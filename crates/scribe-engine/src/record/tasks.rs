@@ -76,7 +76,10 @@ impl Recorder {
             task.vfork_wait = true;
             self.release(id, Left::AfterEvent);
         }
-        self.resume_agent(id)?;
+        let vfork = self.task(id).vfork_wait;
+        if !vfork || !self.vfork_stop(id)? {
+            self.resume_agent(id)?;
+        }
         self.want_token(child, Ready::Resume);
         Ok(())
     }
@@ -180,6 +183,7 @@ impl Recorder {
             self.next_lane += 1;
             self.lanes.insert(lane, Lane::new(id));
         }
+        self.adopt_tracee(parent, id);
         Ok(id)
     }
 
@@ -304,9 +308,18 @@ impl Recorder {
             self.record_death(id, status);
         }
         let task = self.task_mut(id);
-        let leader = task.tid == task.tgid;
         task.state = State::Exiting;
-        let tgid = task.tgid;
+        if self.exit_stop(id, status)? {
+            return Ok(());
+        }
+        self.leave_exit_stop(id)
+    }
+
+    /// The task goes from its last stop to its end.
+    pub(super) fn leave_exit_stop(&mut self, id: u32) -> Result<()> {
+        let task = self.task(id);
+        let (tid, tgid) = (task.tid, task.tgid);
+        let leader = tid == tgid;
         self.machine.go(tid, Go::Agent, 0)?;
         // A leader that ends before its threads becomes a zombie that is not reported; its token
         // must not be lost.
@@ -346,6 +359,7 @@ impl Recorder {
         if tid == self.root && tgid == tid {
             self.outcome = Some(status);
         }
+        self.ptrace_forget(id, status)?;
         self.forget(id);
         Ok(())
     }

@@ -388,6 +388,7 @@ impl Replayer {
             fault: parent.fault,
             instructions: parent.instructions,
             temporary: None,
+            stepping: false,
             search: None,
             history: VecDeque::new(),
         };

@@ -52,6 +52,8 @@ pub enum SyncPoint {
     Call(Call),
     /// At a fault with this signal.
     Fault(i32),
+    /// Behind one instruction.
+    Step,
     /// At a trapped instruction.
     Instruction(&'static str),
 }
@@ -148,6 +150,7 @@ impl std::fmt::Display for SyncPoint {
                 )
             }
             SyncPoint::Fault(signal) => write!(f, "at a fault (signal {signal})"),
+            SyncPoint::Step => f.write_str("behind one instruction"),
             SyncPoint::Instruction(name) => write!(f, "at the instruction {name}"),
         }
     }
@@ -158,6 +161,7 @@ impl From<super::Sync> for SyncPoint {
         match sync {
             super::Sync::Call(call) => SyncPoint::Call(call),
             super::Sync::Fault(signal, _) => SyncPoint::Fault(signal),
+            super::Sync::Step => SyncPoint::Step,
             super::Sync::Instruction(Trapped::Cpuid, _) => SyncPoint::Instruction("cpuid"),
             super::Sync::Instruction(..) => SyncPoint::Instruction("rdtsc"),
         }

@@ -144,6 +144,7 @@ impl Replayer {
             fault: FaultInfo::default(),
             instructions: (true, true),
             temporary: None,
+            stepping: false,
             search: None,
             history: VecDeque::new(),
         };

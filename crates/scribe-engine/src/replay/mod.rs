@@ -12,6 +12,7 @@ mod exec;
 mod files;
 mod memory;
 mod spin;
+mod tracer;
 
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
 
@@ -24,7 +25,7 @@ use files::ReplayFiles;
 use scribe_abi::{AGENT_BASE, ENTRY_SYSCALL};
 use scribe_kernel::signal::frame::FaultInfo;
 use scribe_kernel::signal::{Action, AltStack, Dispositions};
-use scribe_log::{LaneReader, LogReader, Record, Section, action, flags};
+use scribe_log::{LaneReader, LogReader, Record, Section, action, flags, place};
 use scribe_syscalls::Call;
 use scribe_tracee::inject::{call_args, call_regs};
 use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
@@ -109,6 +110,8 @@ pub struct ReplayStats {
 enum Sync {
     Call(Call),
     Fault(i32, [u8; 128]),
+    /// One instruction on.
+    Step,
     Instruction(Trapped, u64),
 }
 
@@ -141,6 +144,8 @@ struct Task {
     space: Rc<AddressSpace>,
     fault: FaultInfo,
     instructions: (bool, bool),
+    /// It executes one instruction only.
+    stepping: bool,
     /// The point that it is to be stopped at.
     search: Option<crate::spin::Search>,
     /// The mask that its call had installed when signals interrupted it.
@@ -367,11 +372,15 @@ impl Replayer {
         }
         if !is_synchronous(signal, &info) {
             // From the outside (a terminal's Ctrl-C, say): no business of the recorded program.
-            return Ok(self.machine.go(tid, Go::Application, 0)?);
+            return self.go_application(id);
         }
         let mut regs = stopped.regs()?;
         regs.orig_rax = u64::MAX;
         task.app = regs;
+        if signal == libc::SIGTRAP && si_code(&info) == libc::TRAP_TRACE && self.stepped(id) {
+            return Ok(());
+        }
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         task.state = State::Arrived(Sync::Fault(signal, info));
         if signal == libc::SIGSEGV && si_code(&info) == libc::SI_KERNEL {
             let mut code = [0; 15];
@@ -385,6 +394,9 @@ impl Replayer {
                     (app.rax, app.rbx) = (a.into(), b.into());
                     (app.rcx, app.rdx) = (c.into(), d.into());
                     app.rip += length;
+                    if self.stepped(id) {
+                        return Ok(());
+                    }
                     return self.resume(id);
                 }
                 if which != Trapped::Cpuid && tsc {
@@ -537,6 +549,16 @@ impl Replayer {
                         },
                     );
                 }
+                (Record::Tracer(tracer), Some(state)) if tracer.place == place::HERE => {
+                    if matches!(state, State::Running | State::Execing) {
+                        return Ok(());
+                    }
+                    self.consume(lane_id);
+                    self.tracer_changes(tracer)?;
+                }
+                (Record::Tracer(tracer), Some(State::Idle)) if tracer.place == place::STEP => {
+                    return self.step(current);
+                }
                 (_, Some(State::Idle)) => return self.resume(current),
                 (_, Some(State::Arrived(sync))) => {
                     if matches!(record, Record::Exec(_)) {
@@ -583,8 +605,7 @@ impl Replayer {
         task.temporary = None;
         let (tid, app) = (task.tid, task.app);
         self.machine.stopped(tid)?.set_regs(&app)?;
-        self.machine.go(tid, Go::Application, 0)?;
-        Ok(())
+        self.go_application(id)
     }
 
     /// A record for a task that stands at a sync point.
@@ -636,6 +657,7 @@ impl Replayer {
                 self.task_mut(id).state = State::Idle;
                 Ok(())
             }
+            (sync, Record::Tracer(tracer)) => self.tracer(id, sync, tracer),
             (_, Record::Checksum { regs, mem }) => self.verify(id, *regs, *mem),
             _ => Err(self.diverged(id, Reason::OtherRecord(sync.into()))),
         }

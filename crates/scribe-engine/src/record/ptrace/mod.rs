@@ -146,8 +146,6 @@ struct Tracee {
     flush: bool,
     /// No longer traced, once it has left its stop.
     detached: bool,
-    /// It has to come out of the kernel's group stop.
-    leave_group: bool,
 }
 
 impl Tracee {
@@ -182,7 +180,15 @@ pub(super) struct Ptrace {
 impl Recorder {
     /// Whether the program itself traces the task.
     pub(super) fn traced(&self, id: u32) -> bool {
-        self.ptrace.tracees.get(&id).is_some_and(|tracee| !tracee.detached)
+        self.ptrace
+            .tracees
+            .get(&id)
+            .is_some_and(|tracee| !tracee.detached)
+    }
+
+    /// The same, or its tracing has just ended and it has not gone on yet.
+    pub(super) fn has_tracer(&self, id: u32) -> bool {
+        self.ptrace.tracees.contains_key(&id)
     }
 
     fn tracee(&mut self, id: u32) -> Option<&mut Tracee> {
@@ -194,9 +200,7 @@ impl Recorder {
         let tid = self.task(id).tid;
         let tracee = self.ptrace.tracees.get(&id);
         if tracee.is_some_and(|tracee| tracee.mode == Mode::Step && !tracee.detached) {
-            let sud = self.machine.sud;
-            let step = |stopped: scribe_tracee::Stopped| stopped.step(0, !sud);
-            return Ok(self.machine.go_with(tid, step)?);
+            return Ok(self.machine.step(tid)?);
         }
         Ok(self.machine.go(tid, Go::Application, 0)?)
     }
@@ -261,7 +265,9 @@ impl Recorder {
         if let Some(tracee) = self.tracee(id)
             && tracee.has(libc::PTRACE_O_TRACEVFORKDONE)
         {
-            tracee.events.push_back((libc::PTRACE_EVENT_VFORK_DONE, child));
+            tracee
+                .events
+                .push_back((libc::PTRACE_EVENT_VFORK_DONE, child));
         }
     }
 
@@ -273,7 +279,9 @@ impl Recorder {
         let tgid = self.task(id).tgid;
         let tracee = self.tracee(id).expect("it is traced");
         if tracee.has(libc::PTRACE_O_TRACEEXEC) {
-            tracee.events.push_back((libc::PTRACE_EVENT_EXEC, former as u64));
+            tracee
+                .events
+                .push_back((libc::PTRACE_EVENT_EXEC, former as u64));
         } else if !tracee.seized {
             let uid = wait::uid_of(tgid);
             let info = wait::siginfo(libc::SIGTRAP, libc::SI_USER, tgid, uid, 0);
@@ -309,11 +317,20 @@ impl Recorder {
             && let Some(tracer) = self.tasks.get(&tracee.tracer).map(|tracer| tracer.tgid)
             && !tracee.detached
         {
-            let parent = self.ptrace.parents.get(&id).and_then(|id| self.tasks.get(id));
+            let parent = self
+                .ptrace
+                .parents
+                .get(&id)
+                .and_then(|id| self.tasks.get(id));
             // Of its own child's end the kernel tells the tracer itself.
             if tid != tgid || parent.is_none_or(|parent| parent.tgid != tracer) {
                 let uid = wait::uid_of(tracer);
-                self.ptrace.ended.push_back(Ended { tracer, tid, status, uid });
+                self.ptrace.ended.push_back(Ended {
+                    tracer,
+                    tid,
+                    status,
+                    uid,
+                });
                 self.notify_end(tracee.tracer, tid, status, uid);
             }
         }
@@ -353,13 +370,16 @@ impl Recorder {
         tracee.detached = true;
         tracee.events.clear();
         (tracee.interrupt, tracee.in_call) = (false, false);
+        if tracee.left.is_some() {
+            return Ok(());
+        }
         if tracee.halt.is_some() {
             let gone = |error: &RecordError| {
                 matches!(error, RecordError::Trace(scribe_tracee::Error::Gone))
             };
-            return self.let_go(id, Mode::Cont, signal).or_else(|error| {
-                if gone(&error) { Ok(()) } else { Err(error) }
-            });
+            return self
+                .let_go(id, Mode::Cont, signal)
+                .or_else(|error| if gone(&error) { Ok(()) } else { Err(error) });
         }
         self.ptrace.tracees.remove(&id);
         Ok(())

@@ -21,7 +21,9 @@ const FXSAVE_USED: usize = 464;
 pub(super) fn checked(old: &Regs, new: &[u64; 27]) -> std::result::Result<Regs, ()> {
     let mut regs = from_words(new);
     let selector = |value: u64| value == 0 || value & 3 == 3;
-    if ![regs.ds, regs.es, regs.fs, regs.gs].iter().all(|value| selector(*value))
+    if ![regs.ds, regs.es, regs.fs, regs.gs]
+        .iter()
+        .all(|value| selector(*value))
         || regs.cs & 3 != 3
         || regs.ss & 3 != 3
         || regs.fs_base >= ADDRESSES

@@ -43,20 +43,32 @@ impl Recorder {
             let Some(target) = self.stopped_tracee(id, pid) else {
                 return self.answer(id, row, call, ESRCH);
             };
-            return self.poke(id, row, call, 0, target, addr, &data.to_le_bytes());
+            let mut old = [0; 8];
+            if self.task(target).space.mem.read(addr, &mut old).is_err() {
+                return self.answer(id, row, call, EIO);
+            }
+            let writes = vec![(addr, data.to_le_bytes().to_vec())];
+            return self.poke(id, (row, call), 0, target, writes);
         }
         let (ret, writes) = match request {
             libc::PTRACE_TRACEME => (self.trace_me(id), Vec::new()),
-            libc::PTRACE_ATTACH | libc::PTRACE_SEIZE => {
-                (self.attach(id, pid, request == libc::PTRACE_SEIZE, data)?, Vec::new())
-            }
+            libc::PTRACE_ATTACH | libc::PTRACE_SEIZE => (
+                self.attach(id, pid, request == libc::PTRACE_SEIZE, data)?,
+                Vec::new(),
+            ),
             _ => match self.tracee_of(id, pid) {
-                Some(target) => self.request(id, target, &call)?,
+                Some(target) => match self.request(id, target, &call) {
+                    // Killed meanwhile.
+                    Err(RecordError::Trace(scribe_tracee::Error::Gone)) => (ESRCH, Vec::new()),
+                    done => done?,
+                },
                 None => (ESRCH, Vec::new()),
             },
         };
-        let writes: Vec<(u64, &[u8])> =
-            writes.iter().map(|(at, bytes)| (*at, bytes.as_slice())).collect();
+        let writes: Vec<(u64, &[u8])> = writes
+            .iter()
+            .map(|(at, bytes)| (*at, bytes.as_slice()))
+            .collect();
         self.answer_with(id, row, call, ret, &writes)
     }
 
@@ -69,7 +81,10 @@ impl Recorder {
 
     fn stopped_tracee(&self, id: u32, pid: Tid) -> Option<u32> {
         let target = self.tracee_of(id, pid)?;
-        self.ptrace.tracees[&target].halt.is_some().then_some(target)
+        self.ptrace.tracees[&target]
+            .halt
+            .is_some()
+            .then_some(target)
     }
 
     /// PTRACE_TRACEME: the parent becomes the tracer.
@@ -122,14 +137,13 @@ impl Recorder {
         tracee.mode = Mode::Cont;
         tracee.orig = u64::MAX;
         self.ptrace.tracees.insert(target, tracee);
-        if let Some(&signal) = self.ptrace.grouped.get(&target) {
-            self.halt(target, Cause::Group(signal), Place::Group)?;
+        if self.halt_group(target)? {
             return Ok(0);
         }
         if !seize {
             let info = wait::siginfo(libc::SIGSTOP, libc::SI_KERNEL, 0, 0, 0);
             self.task_mut(target).stash.push(libc::SIGSTOP as u32, info);
-            self.fetch(target)?;
+            self.call_in(target)?;
         }
         Ok(0)
     }
@@ -144,10 +158,13 @@ impl Recorder {
     }
 
     /// Brings a task to its next sync point, where something waits for it.
-    fn fetch(&mut self, id: u32) -> Result<()> {
+    fn call_in(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         if task.state == State::InCall && !task.vfork_wait {
-            self.machine.interrupt(task.tid)?;
+            let tid = task.tid;
+            self.machine.fetch(tid)?;
+        } else {
+            self.ticking_for(id);
         }
         Ok(())
     }
@@ -248,13 +265,7 @@ impl Recorder {
     }
 
     /// Requests about signals, options and events.
-    fn request_state(
-        &mut self,
-        id: u32,
-        target: u32,
-        call: &Call,
-        halt: &Halt,
-    ) -> Result<Answer> {
+    fn request_state(&mut self, id: u32, target: u32, call: &Call, halt: &Halt) -> Result<Answer> {
         let [request, _, addr, data, ..] = call.args;
         let mem = &self.task(id).space.mem;
         match request as u32 {
@@ -353,14 +364,35 @@ impl Recorder {
             tracee.interrupt = true;
             return Ok(0);
         }
-        if let Some(&signal) = self.ptrace.grouped.get(&target) {
-            // It listens: the same stop again.
-            self.halt(target, Cause::Group(signal), Place::Group)?;
+        if self.halt_group(target)? {
+            // It listened: the same stop again.
             return Ok(0);
         }
-        tracee_interrupt(&mut self.ptrace, target);
-        self.fetch(target)?;
+        if let Some(tracee) = self.tracee(target) {
+            tracee.interrupt = true;
+        }
+        self.call_in(target)?;
         Ok(0)
+    }
+
+    /// A tracee in the kernel's group stop that nobody holds there is halted in it. False if it is
+    /// not in one.
+    fn halt_group(&mut self, target: u32) -> Result<bool> {
+        let Some(&signal) = self.ptrace.grouped.get(&target) else {
+            return Ok(false);
+        };
+        let tid = self.task(target).tid;
+        if self.machine.stopped(tid).is_err() {
+            // It listens: that ends with the same stop again.
+            self.machine.interrupt(tid)?;
+            let event = self.machine.wait_for(tid)?;
+            if event.stop != Stop::Event(Event::Stop(signal)) {
+                self.machine.push_back(event);
+                return Ok(false);
+            }
+        }
+        self.halt(target, Cause::Group(signal), Place::Group)?;
+        Ok(true)
     }
 
     /// PTRACE_LISTEN: a tracee in its group stop stays there, until something happens.
@@ -373,9 +405,7 @@ impl Recorder {
         if halt.place == Place::Group {
             tracee.halt = None;
             let tid = self.task(target).tid;
-            if self.machine.stopped(tid).is_ok() {
-                self.machine.go_with(tid, |stopped| stopped.listen())?;
-            }
+            self.machine.go_with(tid, |stopped| stopped.listen())?;
         }
         plain(0)
     }
@@ -501,11 +531,5 @@ impl Recorder {
         let infos = infos.iter().skip(offset as usize).take(count as usize);
         let bytes: Vec<u8> = infos.flatten().copied().collect();
         Ok((bytes.len() as i64 / 128, vec![(out, bytes)]))
-    }
-}
-
-fn tracee_interrupt(ptrace: &mut Ptrace, target: u32) {
-    if let Some(tracee) = ptrace.tracees.get_mut(&target) {
-        tracee.interrupt = true;
     }
 }

@@ -115,13 +115,7 @@ impl Recorder {
             }
             Place::Group => {
                 self.ptrace.grouped.remove(&id);
-                if self.machine.stopped(tid).is_ok() {
-                    return Ok(self.machine.go(tid, Go::Agent, 0)?);
-                }
-                if let Some(tracee) = self.tracee(id) {
-                    tracee.leave_group = true;
-                }
-                Ok(self.machine.interrupt(tid)?)
+                Ok(self.machine.go(tid, Go::Agent, 0)?)
             }
             _ => {
                 self.want_token(id, Ready::Traced);
@@ -132,6 +126,9 @@ impl Recorder {
 
     /// The tracee has the token to go on from its stop.
     pub(in crate::record) fn traced_go_on(&mut self, id: u32) -> Result<()> {
+        if self.finish_later(id)? {
+            return Ok(());
+        }
         let left = self.tracee(id).and_then(|tracee| tracee.left.clone());
         match left {
             Some(halt) if halt.place == Place::Entry => self.enter_call(id, &halt),
@@ -347,7 +344,10 @@ impl Recorder {
     /// (force_sig_info_to_task).
     fn force(&mut self, id: u32, signal: i32) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
-        let mask = task.sighand.borrow_mut().force(signal as u32, Mask(task.mask));
+        let mask = task
+            .sighand
+            .borrow_mut()
+            .force(signal as u32, Mask(task.mask));
         if mask.0 != task.mask {
             task.mask = mask.0;
             let stopped = self.machine.stopped(task.tid)?;
@@ -371,6 +371,30 @@ impl Recorder {
         Ok(true)
     }
 
+    /// Whether the task is a tracee whose call was broken off.
+    pub(in crate::record) fn broken_off(&self, id: u32) -> bool {
+        let call = self.task(id).call.as_ref();
+        self.has_tracer(id) && call.is_some_and(|call| matches!(call.ret, -516..=-512))
+    }
+
+    /// A signal stopped a tracee that runs application code.
+    pub(in crate::record) fn signal_to_running_tracee(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: [u8; 128],
+    ) -> Result<()> {
+        let task = self.task_mut(id);
+        task.stash.push(signal as u32, info);
+        if self.ptrace.tracees[&id].mode == Mode::Step {
+            // It has not moved: a step ends with a trap, which would have come first.
+            return self.settle(id);
+        }
+        self.go_application(id)?;
+        self.ticking_for(id);
+        Ok(())
+    }
+
     /// The call of a tracee was broken off.
     pub(in crate::record) fn traced_interrupted(
         &mut self,
@@ -388,12 +412,7 @@ impl Recorder {
         self.settle(id)
     }
 
-    fn launch_again(
-        &mut self,
-        id: u32,
-        mut pending: Box<PendingCall>,
-        seen: bool,
-    ) -> Result<()> {
+    fn launch_again(&mut self, id: u32, mut pending: Box<PendingCall>, seen: bool) -> Result<()> {
         if wait::is_wait(&pending.call) {
             pending.agent_nr = pending.call.nr.into();
         } else if restart(pending.ret, None) == Restart::RestartBlock {
@@ -433,7 +452,11 @@ impl Recorder {
         self.tracee(id).expect("it is traced").inject = inject;
         loop {
             let in_call = self.task(id).call.is_some();
-            let place = if in_call { Place::Interrupted } else { Place::Event };
+            let place = if in_call {
+                Place::Interrupted
+            } else {
+                Place::Event
+            };
             let tracee = self.tracee(id).expect("it is traced");
             if let Some((signal, info)) = tracee.inject.take() {
                 if self.act(id, signal, &info)? {
@@ -499,7 +522,8 @@ impl Recorder {
         let task = self.task(id);
         let call = task.call.as_ref().and_then(|call| call.temporary_mask);
         let tracee = self.ptrace.tracees.get(&id);
-        call.or(tracee.and_then(|tracee| tracee.temporary)).unwrap_or(task.mask)
+        call.or(tracee.and_then(|tracee| tracee.temporary))
+            .unwrap_or(task.mask)
     }
 
     /// Takes the signals from the kernel that came while the tracee stood still; true if any did.
@@ -592,13 +616,6 @@ impl Recorder {
         if !self.traced(id) {
             return Ok(false);
         }
-        let tracee = self.tracee(id).expect("it is traced");
-        if std::mem::take(&mut tracee.leave_group) {
-            self.ptrace.grouped.remove(&id);
-            let tid = self.task(id).tid;
-            self.machine.go(tid, Go::Agent, 0)?;
-            return Ok(true);
-        }
         self.halt(id, Cause::Group(signal), Place::Group)?;
         Ok(true)
     }
@@ -607,8 +624,7 @@ impl Recorder {
     pub(in crate::record) fn group_stop_over(&mut self, id: u32) {
         let grouped = self.ptrace.grouped.remove(&id).is_some();
         if let Some(tracee) = self.tracee(id) {
-            tracee.interrupt |= grouped && tracee.seized && !tracee.leave_group;
-            tracee.leave_group = false;
+            tracee.interrupt |= grouped && tracee.seized;
         }
     }
 

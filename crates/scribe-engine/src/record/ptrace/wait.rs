@@ -187,7 +187,9 @@ impl Recorder {
         drop(sighand);
         let waits = |task: &Task| {
             let call = task.call.as_ref();
-            let mask = call.and_then(|call| call.temporary_mask).unwrap_or(task.mask);
+            let mask = call
+                .and_then(|call| call.temporary_mask)
+                .unwrap_or(task.mask);
             task.mask & 1 << (sigchld - 1) != 0 || mask & 1 << (sigchld - 1) != 0
         };
         let group = self.tasks.values().filter(|task| task.tgid == tgid);
@@ -197,19 +199,26 @@ impl Recorder {
             info[8..12].copy_from_slice(&code.to_le_bytes());
             // SAFETY: the siginfo is valid; kernel/signal.c allows negative codes to anybody.
             unsafe {
-                libc::syscall(libc::SYS_rt_sigqueueinfo, tgid, libc::SIGCHLD, info.as_ptr());
+                libc::syscall(
+                    libc::SYS_rt_sigqueueinfo,
+                    tgid,
+                    libc::SIGCHLD,
+                    info.as_ptr(),
+                );
             }
         }
         let waiting: Vec<Tid> = group
             .filter(|task| task.state == State::InCall)
             .filter(|task| {
-                task.call.as_ref().is_some_and(|call| self.has_report(task.id, &call.call))
+                task.call
+                    .as_ref()
+                    .is_some_and(|call| self.has_report(task.id, &call.call))
             })
             .map(|task| task.tid)
             .collect();
         for tid in waiting {
             // One that is gone needs no answer.
-            let _ = self.machine.interrupt(tid);
+            let _ = self.machine.fetch(tid);
         }
     }
 
@@ -225,13 +234,15 @@ impl Recorder {
             .iter()
             .filter(move |(_, tracee)| !tracee.detached && mine(tracee.tracer))
             .filter(move |(id, _)| {
-                self.tasks.get(id).is_some_and(|task| wait.takes(by, task.tid))
+                self.tasks
+                    .get(id)
+                    .is_some_and(|task| wait.takes(by, task.tid))
             })
             .map(|(id, tracee)| (*id, tracee))
     }
 
     /// Whether the wait can be answered now.
-    pub(super) fn has_report(&self, id: u32, call: &Call) -> bool {
+    pub(in crate::record) fn has_report(&self, id: u32, call: &Call) -> bool {
         let Some(wait) = Wait::of(call) else {
             return false;
         };
@@ -359,16 +370,27 @@ fn rusage(tid: Tid) -> [u8; 144] {
     let mut out = [0; 144];
     let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
     let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let fields: Vec<u64> = rest.split(' ').map(|word| word.parse().unwrap_or(0)).collect();
+    let fields: Vec<u64> = rest
+        .split(' ')
+        .map(|word| word.parse().unwrap_or(0))
+        .collect();
     // Numbered from the third field on.
     let field = |n: usize| fields.get(n - 3).copied().unwrap_or(0);
     let ticks = [field(14) + field(16), field(15) + field(17)];
     let run = std::fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default();
-    let run: u64 = run.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+    let run: u64 = run
+        .split(' ')
+        .next()
+        .and_then(|ns| ns.parse().ok())
+        .unwrap_or(0);
     let us = run / 1000;
     // The kernel divides the exact time as the ticks are divided (cputime_adjust).
     let all = ticks[0] + ticks[1];
-    let system = if ticks[0] == 0 { us } else { us * ticks[1] / all.max(1) };
+    let system = if ticks[0] == 0 {
+        us
+    } else {
+        us * ticks[1] / all.max(1)
+    };
     for (at, time) in [(0, us - system), (16, system)] {
         out[at..at + 8].copy_from_slice(&(time / 1_000_000).to_le_bytes());
         out[at + 8..at + 16].copy_from_slice(&(time % 1_000_000).to_le_bytes());
@@ -397,13 +419,22 @@ mod tests {
         assert_eq!((any.whom, any.out, any.hangs()), (Whom::Any, 8, false));
         let one = Wait::of(&call(libc::SYS_waitid, [1, 77, 16, 4, 0, 0]));
         let one = one.expect("it is a wait");
-        assert_eq!((one.whom, one.out, one.wants_ends()), (Whom::Task(77), 16, true));
+        assert_eq!(
+            (one.whom, one.out, one.wants_ends()),
+            (Whom::Task(77), 16, true)
+        );
         assert!(Wait::of(&call(libc::SYS_read, [0; 6])).is_none());
     }
 
     #[test]
     fn codes_come_back() {
-        let mut info = siginfo(libc::SIGCHLD, CLD_BASE.wrapping_sub(libc::CLD_TRAPPED), 5, 0, 19);
+        let mut info = siginfo(
+            libc::SIGCHLD,
+            CLD_BASE.wrapping_sub(libc::CLD_TRAPPED),
+            5,
+            0,
+            19,
+        );
         honest_siginfo(libc::SIGCHLD, &mut info);
         assert_eq!(si_code(&info), libc::CLD_TRAPPED);
         let before = info;
