@@ -469,10 +469,8 @@ impl Recorder {
             }
         }
         if let Some(edit) = self.fd_filter(id, pending) {
+            // The whole range stays an output: what the edited text no longer fills was cleared.
             pending.ret = self.filter_output(id, pending, &ranges, edit)?;
-            if let [range] = &mut ranges[..] {
-                range.2 = range.2.min(pending.ret as u64);
-            }
         }
         Ok(Outputs { ranges })
     }
