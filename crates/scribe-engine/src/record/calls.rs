@@ -11,6 +11,8 @@ use scribe_tracee::inject::{call_args, call_regs};
 
 /// Outputs longer than this are written as `Data` records of this length before the event.
 const OUT_PIECE: usize = 1 << 20;
+/// Of the flags register; `syscall` leaves a copy of that in r11.
+const TRAP_FLAG: u64 = 1 << 8;
 /// How much of each input is kept in the log, from level 1 and from level 2 on.
 const INPUT_KEPT: [u64; 3] = [0, 512, 65536];
 
@@ -95,6 +97,10 @@ impl Recorder {
             regs.rax = regs.orig_rax;
         }
         regs.orig_rax = u64::MAX;
+        if self.ptrace.steps(id) {
+            // The call saw the trap flag, which belongs to its tracer.
+            regs.r11 &= !TRAP_FLAG;
+        }
         task.app = regs;
         if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
             return self.abort_call(id);
@@ -399,6 +405,11 @@ impl Recorder {
             }
             return self.interrupted(id, pending);
         }
+        if let Some(into) = self.other_lane(id, &pending) {
+            // The event belongs to the order of those who share the memory.
+            self.task_mut(id).call = Some(pending);
+            return self.merge_lanes(id, into);
+        }
         let ret = match &pending.kind {
             Kind::Answer { ret, .. } => *ret,
             Kind::Sigreturn(regs) => regs.rax as i64,
@@ -417,9 +428,6 @@ impl Recorder {
             _ => task.app.rax = ret as u64,
         }
         self.after_call(id, &pending)?;
-        if let Some((from, into)) = self.merge.take() {
-            return self.merge_lanes(id, from, into);
-        }
         self.settle_masked(id, temporary)
     }
 

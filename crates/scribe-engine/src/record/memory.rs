@@ -138,10 +138,11 @@ impl Recorder {
                     return Ok(None);
                 };
                 let key = (u64::MAX, map.ino);
-                self.share(id, key);
+                self.task(id).space.shared.set(true);
+                let file = self.backing_of(id, key);
                 self.put_content(id, map.start, map.size());
                 Ok(Some(MapInfo {
-                    file: map.ino as u32,
+                    file,
                     offset: 0,
                     len: map.size(),
                     prot: map.prot,
@@ -186,13 +187,9 @@ impl Recorder {
             // Whoever has it open for writing may change it while it is mapped; pages of a private
             // mapping that were not written to follow.
             let meta = meta.expect("a regular file has metadata");
-            let lane = self.task(id).lane;
-            self.shared_files
-                .entry((meta.dev(), meta.ino()))
-                .or_insert(lane);
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
             self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
-            let file = self.shared_key(meta.dev(), meta.ino());
+            let file = self.backing_of(id, (meta.dev(), meta.ino()));
             let flags = flags | MAP_BACKED;
             return Ok(Some(MapInfo {
                 file,
@@ -204,12 +201,13 @@ impl Recorder {
         }
         if shared && regular && !(system && prot & libc::PROT_WRITE as u32 == 0) {
             let meta = meta.expect("a regular file has metadata");
-            self.share(id, (meta.dev(), meta.ino()));
+            self.task(id).space.shared.set(true);
+            let file = self.backing_of(id, (meta.dev(), meta.ino()));
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
             self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
             return Ok(Some(MapInfo {
                 // The inode names the memory that all who map it share.
-                file: self.shared_key(meta.dev(), meta.ino()),
+                file,
                 offset,
                 len: meta.size(),
                 prot,
@@ -244,11 +242,8 @@ impl Recorder {
         ret: i64,
     ) -> Result<Option<MapInfo>> {
         use scribe_syscalls::Effect;
-        let (arg, positioned) = match pending.row.effect {
-            Effect::Writes(arg) | Effect::Moves { to: arg, .. } => (arg, false),
-            Effect::WritesAt(arg) => (arg, true),
-            Effect::InodeWrites(arg) => (arg, true),
-            _ => return Ok(None),
+        let Some((arg, positioned)) = written_file(pending) else {
+            return Ok(None);
         };
         let tid = self.task(id).tid;
         let fd = pending.call.args[arg as usize] as i32;
@@ -257,10 +252,11 @@ impl Recorder {
             return Ok(None);
         };
         let key = (meta.dev(), meta.ino());
-        if !meta.is_file() || !self.shared_files.contains_key(&key) {
+        let mapped = self.shared_files.get(&key);
+        if !meta.is_file() || mapped.is_none_or(|(lane, _)| !self.lanes.contains_key(lane)) {
             return Ok(None);
         }
-        self.share(id, key);
+        let backing = self.backing_of(id, key);
         // Where it was written: by an offset argument (the fourth), or before the present one.
         let (at, len) = if matches!(pending.row.effect, Effect::InodeWrites(_)) {
             (0, meta.size())
@@ -271,7 +267,7 @@ impl Recorder {
         };
         self.put_content_of_file(id, &link, at, at, len, put_all)?;
         Ok(Some(MapInfo {
-            file: self.shared_key(key.0, key.1),
+            file: backing,
             offset: at,
             len: meta.size(),
             prot: 0,
@@ -279,30 +275,58 @@ impl Recorder {
         }))
     }
 
-    /// A number for a shared file, the same for all its mappings.
-    fn shared_key(&self, dev: u64, ino: u64) -> u32 {
-        let hash = xxhash_rust::xxh3::xxh3_64(&[dev.to_le_bytes(), ino.to_le_bytes()].concat());
-        hash as u32 | 1
-    }
-
-    /// Makes the task's domain one with all others that map the same object.
-    fn share(&mut self, id: u32, key: (u64, u64)) {
-        let task = self.task(id);
-        task.space.shared.set(true);
-        let lane = task.lane;
-        match self.shared_files.get(&key).copied() {
-            Some(other) if other != lane && self.lanes.contains_key(&other) => {
-                self.merge = Some((lane, other));
+    /// The number of the memory behind a file that tasks of this lane share. It is a new one when
+    /// all who shared it before are gone: at replay those may still be at it.
+    fn backing_of(&mut self, id: u32, key: (u64, u64)) -> u32 {
+        let lane = self.task(id).lane;
+        match self.shared_files.get(&key) {
+            Some((known, number)) if *known == lane => return *number,
+            // In use elsewhere, and not merged with (a private mapping): a copy of its own.
+            Some((known, _)) if self.lanes.contains_key(known) => {
+                self.next_backing += 1;
+                return self.next_backing;
             }
-            Some(_) => {}
-            None => {
-                self.shared_files.insert(key, lane);
-            }
+            _ => {}
         }
+        self.next_backing += 1;
+        self.shared_files.insert(key, (lane, self.next_backing));
+        self.next_backing
     }
 
-    /// The task, which holds the token of `from`, and all others of that lane go on in `into`.
-    pub(super) fn merge_lanes(&mut self, id: u32, from: u32, into: u32) -> Result<()> {
+    /// The lane whose tasks map what this call maps or changes, if that is not the task's own.
+    pub(super) fn other_lane(&self, id: u32, pending: &PendingCall) -> Option<u32> {
+        if self.shared_files.is_empty() || (-4095..0).contains(&pending.ret) {
+            return None;
+        }
+        let task = self.task(id);
+        let key = match pending.kind {
+            Kind::Shmat => {
+                let start = pending.ret as u64;
+                let map = maps::read(task.tid).into_iter().find(|map| map.start == start)?;
+                (u64::MAX, map.ino)
+            }
+            Kind::Mapped { fd: Some(fd), flags, .. }
+                if flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE =>
+            {
+                let meta = std::fs::metadata(format!("/proc/{}/fd/{fd}", task.tid)).ok()?;
+                (meta.dev(), meta.ino())
+            }
+            Kind::Plain => {
+                let (arg, _) = written_file(pending)?;
+                let fd = pending.call.args[arg as usize] as i32;
+                let meta = std::fs::metadata(format!("/proc/{}/fd/{fd}", task.tid)).ok()?;
+                (meta.dev(), meta.ino())
+            }
+            _ => return None,
+        };
+        let (lane, _) = *self.shared_files.get(&key)?;
+        (lane != task.lane && self.lanes.contains_key(&lane)).then_some(lane)
+    }
+
+    /// The task, which holds its lane's token and whose call is over but not written, goes on in
+    /// `into`, with all others of its lane.
+    pub(super) fn merge_lanes(&mut self, id: u32, into: u32) -> Result<()> {
+        let from = self.task(id).lane;
         self.write(
             from,
             &Record::Merge {
@@ -311,12 +335,12 @@ impl Recorder {
             },
         );
         let Some(old) = self.lanes.remove(&from) else {
-            return self.settle(id);
+            return Ok(());
         };
         for member in &old.members {
             self.task_mut(*member).lane = into;
         }
-        for lane in self.shared_files.values_mut().filter(|lane| **lane == from) {
+        for (lane, _) in self.shared_files.values_mut().filter(|(lane, _)| *lane == from) {
             *lane = into;
         }
         // A task that was alone may be in a call with the token in its hand.
@@ -334,7 +358,7 @@ impl Recorder {
         let lane = self.lanes.get_mut(&into).expect("the lane exists");
         lane.members.extend(&old.members);
         lane.waiting.extend(&old.waiting);
-        self.want_token(id, Ready::Resume);
+        self.want_token(id, Ready::FinishCall);
         Ok(())
     }
 
@@ -401,6 +425,16 @@ pub(super) fn status_flags(tid: Tid, fd: i32) -> i32 {
     flags
         .and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok())
         .unwrap_or(0)
+}
+
+/// The argument with the descriptor that a call writes to, and whether it says where.
+fn written_file(pending: &PendingCall) -> Option<(u8, bool)> {
+    use scribe_syscalls::Effect;
+    match pending.row.effect {
+        Effect::Writes(arg) | Effect::Moves { to: arg, .. } => Some((arg, false)),
+        Effect::WritesAt(arg) | Effect::InodeWrites(arg) => Some((arg, true)),
+        _ => None,
+    }
 }
 
 /// Writes all of `piece`.

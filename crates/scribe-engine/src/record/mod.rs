@@ -268,12 +268,11 @@ pub struct Recorder {
     xstate: scribe_kernel::xstate::XstateLayout,
     /// No hash of the memory is taken before then.
     next_checksum: Instant,
-    /// Serial of shared mappings: device and inode to the lane whose tasks map it.
-    shared_files: HashMap<(u64, u64), u32>,
+    /// Shared objects, by device and inode: the lane whose tasks map it, and its number in the log.
+    shared_files: HashMap<(u64, u64), (u32, u32)>,
+    next_backing: u32,
     /// Whether the clock runs that breaks off waiting for reports.
     ticking: bool,
-    /// Lanes to be made one when the event that makes them share memory is written.
-    merge: Option<(u32, u32)>,
     /// What the engine waits for in place of the kernel.
     waits: park::Waits,
     /// Which tasks trace which.
@@ -563,6 +562,12 @@ impl Recorder {
             State::Ready(Ready::FinishCall) => self.finish_call(id),
             State::Ready(Ready::Resume) => self.settle(id),
             State::Ready(Ready::AbortCall) => self.abort_call(id),
+            // Signals may have come while it was stopped.
+            State::Ready(Ready::Dispatch | Ready::Relaunch)
+                if task.stash.next(Mask(task.mask)).is_some() =>
+            {
+                self.abort_call(id)
+            }
             State::Ready(Ready::Dispatch) => self.dispatch(id),
             State::Ready(Ready::Traced) => self.traced_go_on(id),
             State::Ready(Ready::Relaunch) if self.broken_off(id) => self.settle(id),

@@ -518,7 +518,7 @@ impl Replayer {
                     )));
                 }
                 (_, Some(State::Running | State::Execing)) => return Ok(()),
-                (Record::Merge { into_lane, .. }, Some(State::Idle)) => {
+                (Record::Merge { into_lane, .. }, Some(State::Arrived(_))) => {
                     let into = *into_lane;
                     self.consume(lane_id);
                     return self.merge(lane_id, into);

@@ -177,6 +177,14 @@ pub(super) struct Ptrace {
     later: Vec<Later>,
 }
 
+impl Ptrace {
+    /// Whether the task executes single instructions.
+    pub(super) fn steps(&self, id: u32) -> bool {
+        let tracee = self.tracees.get(&id);
+        tracee.is_some_and(|tracee| tracee.mode == Mode::Step && !tracee.detached)
+    }
+}
+
 impl Recorder {
     /// Whether the program itself traces the task.
     pub(super) fn traced(&self, id: u32) -> bool {
@@ -198,8 +206,7 @@ impl Recorder {
     /// Lets application code run, one instruction if the tracer wants it so.
     pub(super) fn go_application(&mut self, id: u32) -> Result<()> {
         let tid = self.task(id).tid;
-        let tracee = self.ptrace.tracees.get(&id);
-        if tracee.is_some_and(|tracee| tracee.mode == Mode::Step && !tracee.detached) {
+        if self.ptrace.steps(id) {
             return Ok(self.machine.step(tid)?);
         }
         Ok(self.machine.go(tid, Go::Application, 0)?)

@@ -147,7 +147,11 @@ impl Recorder {
             (task.app.rax, task.app.orig_rax) = (nr.into(), u64::MAX);
         }
         self.write_changes(id, place::ENTRY, changed)?;
-        let detached = self.left(id);
+        if !self.left(id)
+            && let Some(tracee) = self.tracee(id)
+        {
+            tracee.orig = nr as i32 as u64;
+        }
         if (nr as i32) < 0 {
             // Not a call any more.
             let call = Call {
@@ -155,9 +159,6 @@ impl Recorder {
                 args: scribe_tracee::inject::call_args(&halt.regs),
             };
             return self.answer_unknown(id, call, halt.regs.rax as i64);
-        }
-        if changed && let Some(tracee) = self.tracee(id).filter(|_| !detached) {
-            tracee.orig = nr.into();
         }
         self.dispatch(id)
     }
