@@ -71,6 +71,7 @@ impl Recorder {
         let meta = std::fs::metadata(&link);
         let name = std::fs::read_link(&link).ok()?;
         let name = name.to_string_lossy().into_owned();
+        let file = meta.as_ref().ok().map(|meta| (meta.dev(), meta.ino()));
         let (may_block, rdev) = match &meta {
             Ok(meta) => {
                 let kind = meta.file_type();
@@ -88,7 +89,7 @@ impl Recorder {
             Some(Some("status")) => Some(Edit::Status),
             _ => None,
         };
-        let shown = self.shown_on(tid, fd, rdev);
+        let shown = self.shown_on(tid, fd, rdev, file);
         let flags = memory::status_flags(tid, fd);
         let direct = !may_block && flags & libc::O_DIRECT != 0;
         let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
@@ -113,7 +114,7 @@ impl Recorder {
     }
 
     /// Which of the recording's outputs a descriptor leads to.
-    fn shown_on(&self, tid: Tid, fd: i32, rdev: u64) -> u8 {
+    fn shown_on(&self, tid: Tid, fd: i32, rdev: u64, file: Option<(u64, u64)>) -> u8 {
         let same = |ours: i32| {
             let Some(known) = self.options.stdio[ours as usize - 1] else {
                 return false;
@@ -121,6 +122,9 @@ impl Recorder {
             // A terminal may have been opened anew.
             // /dev/tty is device 5:0 and means the controlling terminal, which is this one.
             if known.terminal != 0 && (known.terminal == rdev || rdev == libc::makedev(5, 0)) {
+                return true;
+            }
+            if known.file.is_some() && known.file == file {
                 return true;
             }
             // SAFETY: kcmp has no pointer arguments. KCMP_FILE is 0 (include/uapi/linux/kcmp.h).

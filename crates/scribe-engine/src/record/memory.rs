@@ -302,12 +302,16 @@ impl Recorder {
         let key = match pending.kind {
             Kind::Shmat => {
                 let start = pending.ret as u64;
-                let map = maps::read(task.tid).into_iter().find(|map| map.start == start)?;
+                let map = maps::read(task.tid)
+                    .into_iter()
+                    .find(|map| map.start == start)?;
                 (u64::MAX, map.ino)
             }
-            Kind::Mapped { fd: Some(fd), flags, .. }
-                if flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE =>
-            {
+            Kind::Mapped {
+                fd: Some(fd),
+                flags,
+                ..
+            } if flags as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE => {
                 let meta = std::fs::metadata(format!("/proc/{}/fd/{fd}", task.tid)).ok()?;
                 (meta.dev(), meta.ino())
             }
@@ -340,7 +344,11 @@ impl Recorder {
         for member in &old.members {
             self.task_mut(*member).lane = into;
         }
-        for (lane, _) in self.shared_files.values_mut().filter(|(lane, _)| *lane == from) {
+        for (lane, _) in self
+            .shared_files
+            .values_mut()
+            .filter(|(lane, _)| *lane == from)
+        {
             *lane = into;
         }
         // A task that was alone may be in a call with the token in its hand.

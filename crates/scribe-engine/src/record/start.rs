@@ -26,6 +26,8 @@ pub enum Checksums {
 pub struct Stdio {
     /// Device number, when it is a terminal; else 0.
     pub terminal: u64,
+    /// Device and inode of a regular file, pipe or socket, which may be opened anew.
+    pub file: Option<(u64, u64)>,
 }
 
 /// Where the log goes.
@@ -358,7 +360,9 @@ fn stdio(fd: i32) -> Option<Stdio> {
         } else {
             0
         };
-        Some(Stdio { terminal })
+        let device = stat.st_mode & libc::S_IFMT == libc::S_IFCHR;
+        let file = (!device).then_some((stat.st_dev, stat.st_ino));
+        Some(Stdio { terminal, file })
     }
 }
 

@@ -1,7 +1,7 @@
 // A program that crashes with a thread running.
 // cflags: -pthread
 // expect: signal 11
-#include "check.h"
+#include "../programs/check.h"
 static void *spin(void *a) { (void)a; for (volatile long i = 0;; i++) {} return NULL; }
 int main(void) {
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});

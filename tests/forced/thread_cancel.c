@@ -1,6 +1,6 @@
 // Thread cancellation, deferred and asynchronous, clean-up handlers, cancellation of a blocked read and of a condition wait; setuid broadcast.
 // cflags: -pthread
-#include "check.h"
+#include "../programs/check.h"
 
 static int cleaned, p[2];
 static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;

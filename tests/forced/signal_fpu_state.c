@@ -1,6 +1,6 @@
 // x87, SSE, AVX and MXCSR state survives handlers that use them, in the middle of a computation with an interval timer running.
 // cflags: -lm
-#include "check.h"
+#include "../programs/check.h"
 #include <cpuid.h>
 #include <fenv.h>
 #include <math.h>

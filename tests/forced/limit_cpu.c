@@ -1,5 +1,5 @@
 // RLIMIT_CPU: SIGXCPU at the soft limit is handled, the hard limit kills. (CPU time, so about 1 s.)
-#include "check.h"
+#include "../programs/check.h"
 
 static volatile int hits;
 static void on(int s) { (void)s; hits++; }

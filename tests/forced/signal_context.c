@@ -1,5 +1,5 @@
 // A handler sees and changes the interrupted registers, flags and mask through ucontext; siglongjmp out of handlers; nested handlers.
-#include "check.h"
+#include "../programs/check.h"
 #include <setjmp.h>
 #include <ucontext.h>
 

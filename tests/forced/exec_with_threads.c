@@ -1,6 +1,6 @@
 // execve while other threads compute, block and sleep: they vanish; from a thread that is not the leader the pid stays.
 // cflags: -pthread
-#include "check.h"
+#include "../programs/check.h"
 
 static void *compute(void *arg) {
     volatile long *n = arg;

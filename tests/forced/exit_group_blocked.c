@@ -1,6 +1,6 @@
 // exit, exit_group, a fatal signal and abort while threads are blocked in read, futex, nanosleep, accept and wait, or compute.
 // cflags: -pthread
-#include "check.h"
+#include "../programs/check.h"
 #include <sys/socket.h>
 
 static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;

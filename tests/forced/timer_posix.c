@@ -1,6 +1,6 @@
 // POSIX timers: by signal with a value, by thread, without notice, absolute, overrun, per-process CPU clock, deletion.
 // cflags: -pthread -lrt
-#include "check.h"
+#include "../programs/check.h"
 
 static volatile int hits, value, thread_hits;
 static void on(int s, siginfo_t *si, void *uc) {
