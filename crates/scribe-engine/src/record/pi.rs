@@ -311,7 +311,7 @@ impl Recorder {
 
     /// What identifies the word at `addr`.
     fn futex_word(&self, id: u32, addr: u64, op: i32) -> Answer<Word> {
-        if addr % 4 != 0 {
+        if !addr.is_multiple_of(4) {
             return Err(EINVAL);
         }
         if addr >= 1 << 47 {

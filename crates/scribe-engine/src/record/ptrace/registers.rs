@@ -68,7 +68,7 @@ pub(super) enum UserWord {
 
 /// The word at an offset of `struct user`. `None`: EIO.
 pub(super) fn user_word(offset: u64) -> Option<UserWord> {
-    if offset % 8 != 0 || offset >= USER_LEN {
+    if !offset.is_multiple_of(8) || offset >= USER_LEN {
         return None;
     }
     Some(match offset {
