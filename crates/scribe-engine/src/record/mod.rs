@@ -6,9 +6,11 @@
 
 mod aio;
 mod calls;
+mod death;
 pub(crate) mod exec;
 mod fds;
 mod files;
+mod iocb;
 pub(crate) mod memory;
 mod park;
 mod pi;
@@ -137,6 +139,8 @@ enum Ready {
     Relaunch,
     /// Go on from the stop in which its tracer held it.
     Traced,
+    /// End, from its exit stop.
+    Die,
 }
 
 /// Where a task is.
@@ -277,6 +281,8 @@ pub struct Recorder {
     waits: park::Waits,
     /// Which tasks trace which.
     ptrace: ptrace::Ptrace,
+    /// Tasks that end, in an order.
+    dying: death::Dying,
 }
 
 impl Recorder {
@@ -571,6 +577,7 @@ impl Recorder {
             State::Ready(Ready::Dispatch) => self.dispatch(id),
             State::Ready(Ready::Traced) => self.traced_go_on(id),
             State::Ready(Ready::Relaunch) if self.broken_off(id) => self.settle(id),
+            State::Ready(Ready::Die) => self.die_in_order(id),
             State::Ready(Ready::Relaunch) => match self.task_mut(id).call.take() {
                 Some(call) if matches!(call.kind, calls::Kind::Parked) => self.unpark(id, call),
                 Some(call) => self.launch(id, *call),

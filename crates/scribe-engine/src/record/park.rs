@@ -226,6 +226,11 @@ impl Recorder {
         parked: Parked,
         why: Why,
     ) -> Result<()> {
+        if self.traced(id) && why != Why::Timeout && pending.ret < 0 {
+            // Its tracer sees it before the call, which is made again.
+            self.waits.locks.give_up(id);
+            return self.abort_call(id);
+        }
         if why == Why::Default {
             self.waits.parked.insert(id, parked);
             return self.interrupted_by_default(id, pending);

@@ -237,13 +237,10 @@ impl Recorder {
             Why::Timeout => -i64::from(libc::ETIMEDOUT),
             // The first part cannot be made again.
             Why::Handler if moved => EAGAIN,
-            // That the call will be made again was written when it began to wait.
+            // Replay stands before the call, which is made again after the handler.
             Why::Handler => {
                 self.waits.locks.give_up(id);
-                let task = self.task_mut(id);
-                task.app.rax = pending.call.nr.into();
-                task.app.rip -= 2;
-                return self.settle(id);
+                return self.abort_call(id);
             }
             Why::Default | Why::Other => return self.sleep_on(id, pending, parked, why),
         };

@@ -6,7 +6,7 @@ use crate::regs;
 use scribe_kernel::signal::frame::{self, FaultInfo, FrameInput};
 use scribe_kernel::signal::{Action, DefaultAction, Disposition, Mask};
 use scribe_kernel::xstate;
-use scribe_log::Signal;
+use scribe_log::{Signal, action};
 
 /// What became of the signals that could be delivered.
 enum Delivered {
@@ -66,7 +66,7 @@ impl Recorder {
             // shares its memory. So that a program which computes can be interrupted.
             Action::Default(DefaultAction::Term | DefaultAction::Core) if alone && !blocked => {
                 task.app = self.machine.stopped(tid)?.regs()?;
-                self.record_death(id, signal);
+                self.record_death(id, signal, 0);
                 return self.die(id, signal);
             }
             Action::Default(DefaultAction::Stop) if alone && !blocked => {
@@ -82,7 +82,7 @@ impl Recorder {
     }
 
     /// Whether the lane holds tasks of this process only.
-    fn alone_in_lane(&self, id: u32) -> bool {
+    pub(super) fn alone_in_lane(&self, id: u32) -> bool {
         let task = self.task(id);
         let members = &self.lanes[&task.lane].members;
         members
@@ -197,7 +197,11 @@ impl Recorder {
     pub(super) fn abort_call(&mut self, id: u32) -> Result<()> {
         self.leave_terminal(id);
         let task = self.task_mut(id);
-        task.call = None;
+        let parked = task.is_parked();
+        if let Some(call) = task.call.take().filter(|_| parked) {
+            // What it waited for may have come first.
+            return self.unpark(id, call);
+        }
         task.app.rip -= 2;
         if self.traced(id) {
             return self.stop_before_call(id);
@@ -320,6 +324,9 @@ impl Recorder {
         action: u8,
     ) {
         self.stats.signals += 1;
+        if matches!(action, action::TERMINATE | action::CORE) {
+            self.write_death_effects(id);
+        }
         let lane = self.task(id).lane;
         let used = info
             .iter()
@@ -363,7 +370,7 @@ impl Recorder {
         )?;
         if !entered {
             // No room for the frame: SIGSEGV that cannot be caught (kernel: force_sigsegv).
-            self.record_death(id, libc::SIGSEGV);
+            self.record_death(id, libc::SIGSEGV, 0);
             self.die(id, libc::SIGSEGV)?;
             return Err(scribe_tracee::Error::Gone.into());
         }

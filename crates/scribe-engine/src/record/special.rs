@@ -3,6 +3,7 @@
 use super::calls::Kind;
 use super::*;
 use crate::regs;
+use crate::replay::AT_CALL;
 use scribe_kernel::signal::{Disposition, parse_sigreturn, sigprocmask};
 use scribe_kernel::xstate;
 use scribe_syscalls::{Call, Row, Special};
@@ -234,7 +235,7 @@ impl Recorder {
         let user = regs::to_user(&task.app);
         let restored = parse_sigreturn(task.app.rsp, &mut read, &user, &self.xstate, &task.alt);
         let Ok(restored) = restored else {
-            self.record_death(id, libc::SIGSEGV);
+            self.record_death(id, libc::SIGSEGV, AT_CALL);
             return self.die(id, libc::SIGSEGV);
         };
         let image = restored
@@ -307,11 +308,11 @@ impl Recorder {
                 (call.nr.into(), Some(info))
             }
             Action::KillStrict => {
-                self.record_death(id, libc::SIGKILL);
+                self.record_death(id, libc::SIGKILL, AT_CALL);
                 return self.die(id, libc::SIGKILL).map(|()| Some(Ok(())));
             }
             Action::KillThread | Action::KillProcess => {
-                self.record_death(id, libc::SIGSYS);
+                self.record_death(id, libc::SIGSYS, AT_CALL);
                 return self.die(id, libc::SIGSYS).map(|()| Some(Ok(())));
             }
         };

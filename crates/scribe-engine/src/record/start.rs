@@ -241,6 +241,7 @@ impl Recorder {
             ticking: false,
             waits: Default::default(),
             ptrace: Default::default(),
+            dying: Default::default(),
             xstate,
         };
         recorder.write_start(pid.pid, first);

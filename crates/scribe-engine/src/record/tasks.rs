@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::record::calls::Kind;
-use crate::replay::ASYNC;
 use crate::state::memory_hash;
 use scribe_log::Spawn;
 use scribe_log::flags::GROUP;
@@ -234,40 +233,6 @@ impl Recorder {
         Ok(())
     }
 
-    /// What the kernel will write into shared memory when the task ends: robust futexes and the
-    /// cleared thread id.
-    fn exit_effects(&self, id: u32, group: bool) -> Vec<(u64, u32)> {
-        let task = self.task(id);
-        if Rc::strong_count(&task.space) == 1 && !task.space.shared.get() {
-            return Vec::new();
-        }
-        let mut effects = Vec::new();
-        for other in self
-            .tasks
-            .values()
-            .filter(|t| t.id == id || (group && t.tgid == task.tgid))
-        {
-            let mem = &other.space.mem;
-            if other.robust_list != 0 {
-                let mut read = |addr: u64, buf: &mut [u8]| mem.read(addr, buf).is_ok();
-                let list = scribe_kernel::futex::robust_exit_effects(
-                    other.robust_list,
-                    other.tid as u32,
-                    &mut read,
-                );
-                effects.extend(
-                    list.iter()
-                        .filter_map(|effect| Some((effect.addr, effect.write?))),
-                );
-            }
-            let mut word = [0; 4];
-            if other.clear_tid != 0 && mem.read(other.clear_tid, &mut word).is_ok() {
-                effects.push((other.clear_tid, 0));
-            }
-        }
-        effects
-    }
-
     /// Stores a hash of registers and memory, as often as its cost allows.
     pub(super) fn checksum(&mut self, id: u32, at_end: bool) {
         if self.options.checksum == start::Checksums::Off {
@@ -303,9 +268,11 @@ impl Recorder {
                     .as_ref()
                     .is_some_and(|c| matches!(c.kind, Kind::Exec))
         });
-        let leaves = task.state == State::Exiting;
-        if !leaves && !by_exec {
-            self.record_death(id, status);
+        if !by_exec && self.held_at_exit(id, status)? {
+            return Ok(());
+        }
+        if self.task(id).state != State::Exiting && !by_exec {
+            self.record_death(id, status, 0);
         }
         let task = self.task_mut(id);
         task.state = State::Exiting;
@@ -326,27 +293,10 @@ impl Recorder {
         let others = self.tasks.values().any(|t| t.tgid == tgid && t.id != id);
         if leader && others && self.holds_token(id) {
             wait_for_zombie(tid);
+            self.pi_ended(id);
             self.release(id, Left::AfterEvent);
         }
-        Ok(())
-    }
-
-    /// Writes the end of a process that was killed from outside.
-    pub(super) fn record_death(&mut self, id: u32, status: i32) {
-        let task = self.task(id);
-        let known = task
-            .process
-            .replace(Process {
-                exit_recorded: true,
-            })
-            .exit_recorded;
-        if !known {
-            let lane = task.lane;
-            self.stats.events += 1;
-            self.log.append(lane, |buf| {
-                scribe_log::begin_exit(buf, id, status, GROUP | ASYNC).finish();
-            });
-        }
+        self.leave_last(tgid)
     }
 
     /// The task is no more.
@@ -354,20 +304,21 @@ impl Recorder {
         let task = self.task(id);
         let (tid, tgid) = (task.tid, task.tgid);
         if task.state != State::Exiting {
-            self.record_death(id, status);
+            self.record_death(id, status, 0);
         }
         if tid == self.root && tgid == tid {
             self.outcome = Some(status);
         }
         self.ptrace_forget(id, status)?;
         self.forget(id);
-        Ok(())
+        self.leave_last(tgid)
     }
 
     /// Removes a task that has ended, and hands its token on.
     pub(super) fn forget(&mut self, id: u32) {
         self.leave_terminal(id);
         self.pi_ended(id);
+        self.forget_dying(id);
         self.release(id, Left::AfterEvent);
         let Some(task) = self.tasks.remove(&id) else {
             return;
@@ -389,7 +340,7 @@ impl Recorder {
 }
 
 /// Waits until a task that will not be reported has gone through its exit.
-fn wait_for_zombie(tid: Tid) {
+pub(super) fn wait_for_zombie(tid: Tid) {
     for _ in 0..1000 {
         let stat = std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat"));
         let Ok(stat) = stat else { return };

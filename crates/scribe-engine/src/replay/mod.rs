@@ -504,8 +504,20 @@ impl Replayer {
                         .expect("the lane exists")
                         .current = task;
                 }
-                (Record::Exit(exit), _) if exit.flags & ASYNC != 0 => {
+                (Record::Exit(exit), state) if exit.flags & ASYNC != 0 => {
                     let (task, status) = (exit.task, exit.status);
+                    if exit.flags & AT_CALL != 0 && task == current {
+                        match state {
+                            Some(State::Running | State::Execing) => return Ok(()),
+                            Some(State::Idle) => return self.resume(current),
+                            _ => {}
+                        }
+                    }
+                    if let Some(task) = self.tasks.get(&task) {
+                        for (addr, bytes) in exit.sections.outs() {
+                            task.space.mem.write(addr, bytes)?;
+                        }
+                    }
                     self.consume(lane_id);
                     self.end_process(task, status)?;
                 }
@@ -688,6 +700,9 @@ impl Replayer {
         let signo = i32::from(signal.signo);
         if signal.action != action::HANDLER {
             if matches!(signal.action, action::TERMINATE | action::CORE) {
+                for (addr, bytes) in self.take_data(id) {
+                    self.task(id).space.mem.write(addr, &bytes)?;
+                }
                 return self.end_process(id, signo);
             }
             return Ok(());
@@ -791,6 +806,8 @@ impl Replayer {
 
 /// Flag of exit records: the process was killed from outside, wherever it stood.
 pub(crate) const ASYNC: u8 = 2;
+/// Flag of such records: it had come to its next call.
+pub(crate) const AT_CALL: u8 = 4;
 
 /// Unused sections are skipped by their kind.
 fn spawn_section(event: &scribe_log::Syscall) -> Option<scribe_log::Spawn> {
