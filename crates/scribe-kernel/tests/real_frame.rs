@@ -127,10 +127,12 @@ fn check(seen: &Seen, flags: u64, mut alt: AltStack) {
     assert_eq!(f.writes[0].0, f.addr);
     assert_eq!(f.regs.rdx, seen.frame_addr + 8);
 
-    // All but the reserved words of the sigcontext, which the kernel does not write.
+    // All but the reserved words of the sigcontext and the padding of uc_stack, which the kernel does
+    // not write.
     let reserved = 8 + 40 + 192..8 + 296;
     let mut theirs = seen.frame.clone();
     theirs[reserved].fill(0);
+    theirs[8 + 16 + 12..8 + 16 + 16].fill(0);
     assert_eq!(f.writes[0].1, theirs);
 
     // The XSAVE area: software bytes and magic as they are, components by content.
