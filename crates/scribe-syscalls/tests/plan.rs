@@ -592,3 +592,31 @@ fn kernel_addresses() {
         [(Out, (1 << 56) - 5, 5)]
     );
 }
+
+#[test]
+fn data_of_asynchronous_writes() {
+    const PREAD: u64 = 0;
+    const PWRITE: u64 = 1;
+    const PWRITEV: u64 = 8;
+    let mut m = pages();
+    m.words(A, &[B, B + 64, B + 128]);
+    let iocb = |opcode, buf, len| [7, 0, opcode | 5 << 32, buf, len, 0, 0, 0];
+    m.words(B, &iocb(PREAD, C, 100));
+    m.words(B + 64, &iocb(PWRITE, C, 30));
+    m.words(B + 128, &iocb(PWRITEV, D, 2));
+    m.words(D, &[C + 1, 4, C + 2, 5]);
+    let c = case(&m, 209, &[1, 3, A]);
+    assert_eq!(
+        c.bufs(),
+        [
+            (In, A, 24),
+            (InOut, B, 64),
+            (InOut, B + 64, 64),
+            (In, C, 30),
+            (InOut, B + 128, 64),
+            (In, D, 32),
+            (In, C + 1, 4),
+            (In, C + 2, 5),
+        ]
+    );
+}

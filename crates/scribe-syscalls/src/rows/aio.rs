@@ -1,20 +1,52 @@
 //! Asynchronous I/O, and interfaces that are refused.
 
-use crate::arg::{Len, Out, Shape, Ty};
+use crate::arg::{Ctx, Len, Out, Shape, Ty};
 use crate::call::Special;
 use crate::dsl::*;
 use crate::effect::Effect;
 use crate::flags as f;
 use crate::rows::poll::MASK_PAIR;
 
+/// Data of `IOCB_CMD_PWRITE`; `struct iocb` in include/uapi/linux/aio_abi.h.
+fn written(c: &Ctx) -> u64 {
+    if opcode(c) == Some(1) { length(c) } else { 0 }
+}
+
+/// The vector of `IOCB_CMD_PWRITEV`.
+fn written_vector(c: &Ctx) -> u64 {
+    if opcode(c) == Some(8) {
+        length(c).saturating_mul(16)
+    } else {
+        0
+    }
+}
+
+fn opcode(c: &Ctx) -> Option<u32> {
+    c.mem.read_u32(c.parent + 16).map(|word| word & 0xffff)
+}
+
+fn length(c: &Ctx) -> u64 {
+    c.mem.read_u64(c.parent + 32).unwrap_or(0)
+}
+
 /// Pointers to `struct iocb`s. The kernel writes a key into each, and gives its address back in the
-/// event; buffers they point to are used later: engine.
+/// event; buffers that it is to fill are the engine's.
 const IOCBS: Ty = Ty::Ptr(nest(
     pin(Shape::U64s, Len::Elems(1, 8)),
     8,
     &[field(
         0,
-        in_place(pinout(Shape::Opaque, Len::Fixed(64), Out::Parts(&[(8, 4)]))),
+        nest(
+            in_place(pinout(Shape::Opaque, Len::Fixed(64), Out::Parts(&[(8, 4)]))),
+            64,
+            &[
+                field(24, pin(Shape::Bytes, Len::With(written))),
+                field(
+                    24,
+                    nest(pin(Shape::Iovec, Len::With(written_vector)), 16, IOV_IN),
+                ),
+            ],
+        ),
     )],
 ));
 const EVENTS: Ty = output(Shape::Opaque, Len::Elems(2, 32), Out::RetTimes(32));
