@@ -99,6 +99,14 @@ fn check(seen: &Seen, flags: u64, mut alt: AltStack) {
 
     let mut image = seen.fp[..size].to_vec();
     image.resize(layout.image_size(), 0);
+    // XSAVE leaves alone what is in its initial state: the stack's old bytes are there.
+    let written = xstate::xstate_bv(&seen.fp);
+    for (i, component) in layout.components.iter().enumerate().skip(2) {
+        if written >> i & 1 == 0 && component.size != 0 {
+            let start = component.offset as usize;
+            image[start..start + component.size as usize].fill(0);
+        }
+    }
     xstate::normalise(&layout, &mut image);
     let disp = Disposition {
         handler: 0x1000,
