@@ -32,6 +32,8 @@ pub struct PendingCall {
     /// The token was given up.
     pub released: bool,
     pub ret: i64,
+    /// Something interrupted it, and it went on.
+    pub interrupted: bool,
     /// Place among all writes to the recording's terminal.
     pub serial: Option<u64>,
     /// Signals allowed during the call, where it installs a mask of its own.
@@ -200,6 +202,7 @@ impl Recorder {
             may_block: false,
             released: false,
             ret: 0,
+            interrupted: false,
             serial: None,
             temporary_mask: None,
             inputs,
@@ -463,6 +466,15 @@ impl Recorder {
             (addr, pending.placed[range.buf] + range.off, range.len)
         });
         let mut ranges: Vec<_> = ranges.collect();
+        let sleeps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
+        if pending.interrupted && ranges.is_empty() && sleeps.contains(&pending.call.nr.into()) {
+            // The time that was left is written each time, not only when the call gives EINTR.
+            let out = pending.plan.bufs.iter().zip(&pending.placed);
+            let out = out.filter(|(buf, _)| buf.dir == Dir::Out);
+            ranges = out
+                .map(|(buf, placed)| (buf.addr, *placed, buf.cap))
+                .collect();
+        }
         if self.reads_directly(id, pending) {
             // The kernel clears the rest of a sector or page at the end of the file.
             let out = pending.plan.bufs.iter().zip(&pending.placed);
@@ -476,6 +488,7 @@ impl Recorder {
                 copy_home(&space.mem, *addr, *placed, *len)?;
             }
         }
+        self.honest_output(id, &pending.call, pending.ret)?;
         if let Some(edit) = self.fd_filter(id, pending) {
             // The whole range stays an output: what the edited text no longer fills was cleared.
             pending.ret = self.filter_output(id, pending, &ranges, edit)?;

@@ -31,8 +31,10 @@ pub struct FdInfo {
 pub enum Edit {
     /// maps, smaps, numa_maps: without our own mappings.
     Maps,
-    /// status: the tracer's id is 0.
+    /// status: the tracer's id is not ours.
     Status,
+    /// A signalfd: what we sent in a tracee's name.
+    Signals,
 }
 
 /// The descriptors of a process that were used.
@@ -87,6 +89,7 @@ impl Recorder {
         {
             Some(Some("maps" | "smaps" | "numa_maps")) => Some(Edit::Maps),
             Some(Some("status")) => Some(Edit::Status),
+            _ if name == "anon_inode:[signalfd]" => Some(Edit::Signals),
             _ => None,
         };
         let shown = self.shown_on(tid, fd, rdev, file);
@@ -272,13 +275,16 @@ impl Recorder {
         let mut ret = pending.ret;
         if let [(addr, _, len)] = ranges {
             let text = space.mem.read_vec(*addr, *len as usize)?;
-            let edited = edit_text(&text, edit);
+            let edited = match edit {
+                Edit::Signals => ptrace::honest_signalfd(&text),
+                _ => edit_text(&text, edit, |pid| self.tracer_id(pid)),
+            };
             if edited.len() != text.len() || edited != text {
                 let mut whole = edited.clone();
                 whole.resize(text.len(), 0);
                 space.mem.write(*addr, &whole)?;
                 if !edited.is_empty() {
-                    ret = edited.len() as i64;
+                    ret = edited.len().min(text.len()) as i64;
                 }
             }
         }
@@ -317,8 +323,9 @@ impl Recorder {
 const FILE_OUT_MIN: u64 = 256;
 
 /// The text without our traces.
-fn edit_text(text: &[u8], edit: Edit) -> Vec<u8> {
+fn edit_text(text: &[u8], edit: Edit, tracer: impl Fn(Tid) -> Tid) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
+    let mut pid = 0;
     let mut ours = false;
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         match edit {
@@ -337,12 +344,18 @@ fn edit_text(text: &[u8], edit: Edit) -> Vec<u8> {
                 }
             }
             Edit::Status => {
+                if let Some(rest) = line.strip_prefix(b"Pid:") {
+                    let text = String::from_utf8_lossy(rest);
+                    pid = text.trim().parse().unwrap_or(0);
+                }
                 if line.starts_with(b"TracerPid:") {
-                    out.extend_from_slice(b"TracerPid:\t0\n");
+                    let tracer = tracer(pid);
+                    out.extend_from_slice(format!("TracerPid:\t{tracer}\n").as_bytes());
                 } else {
                     out.extend_from_slice(line);
                 }
             }
+            Edit::Signals => out.extend_from_slice(line),
         }
     }
     out
@@ -356,7 +369,7 @@ mod tests {
     fn own_mappings_vanish_from_maps() {
         let text = b"00400000-00401000 r-xp 0 00:00 0 a\n70000000-70001000 r-xp 0 00:00 0\n\
             Size: 4 kB\n7f00000000-7f00001000 rw-p 0 00:00 0\nSize: 4 kB\n";
-        let edited = edit_text(text, Edit::Maps);
+        let edited = edit_text(text, Edit::Maps, |_| 0);
         assert_eq!(
             String::from_utf8(edited).unwrap(),
             "00400000-00401000 r-xp 0 00:00 0 a\n7f00000000-7f00001000 rw-p 0 00:00 0\nSize: 4 kB\n"
@@ -365,7 +378,8 @@ mod tests {
 
     #[test]
     fn the_tracer_vanishes_from_status() {
-        let edited = edit_text(b"Pid:\t3\nTracerPid:\t77\nUid:\t0\n", Edit::Status);
+        let text = b"Pid:\t3\nTracerPid:\t77\nUid:\t0\n";
+        let edited = edit_text(text, Edit::Status, |_| 0);
         assert_eq!(edited, b"Pid:\t3\nTracerPid:\t0\nUid:\t0\n");
     }
 }

@@ -419,6 +419,7 @@ impl Recorder {
                     return self.call_returned(id, &regs);
                 }
                 let before = regs.rip == AGENT_BASE + ENTRY_SYSCALL;
+                self.note_interruption(id, &regs);
                 self.signal_in_call(id, signal, info, regs, before)
             }
             State::Stopping => self.signal_while_stopping(id, signal, info),

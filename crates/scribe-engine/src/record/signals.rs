@@ -116,6 +116,15 @@ impl Recorder {
         }
     }
 
+    /// A call in progress may have been interrupted, as its registers tell.
+    pub(super) fn note_interruption(&mut self, id: u32, regs: &Regs) {
+        if (-516..=-512).contains(&(regs.rax as i64))
+            && let Some(call) = &mut self.task_mut(id).call
+        {
+            call.interrupted = true;
+        }
+    }
+
     /// A signal that came up while the task was on its way into or out of a call. `before`: the
     /// call has not begun.
     pub(super) fn signal_in_call(
@@ -419,6 +428,10 @@ impl Recorder {
     pub(super) fn on_group_stop(&mut self, id: u32, signal: i32) -> Result<()> {
         let task = self.task(id);
         let (tid, state) = (task.tid, task.state);
+        if state == State::InCall {
+            let regs = self.machine.stopped(tid)?.regs()?;
+            self.note_interruption(id, &regs);
+        }
         let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
         if stops.contains(&signal) {
             if self.group_stop(id, signal)? {

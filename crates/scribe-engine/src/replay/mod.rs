@@ -282,6 +282,10 @@ impl Replayer {
     fn on_event(&mut self, event: WaitEvent) -> Result<()> {
         let Some(&id) = self.by_tid.get(&event.tid) else {
             match event.stop {
+                // A thread took its leader's id.
+                Stop::Event(Event::Exec) if self.machine.knows(event.tid) => {
+                    return self.on_exec(event.tid);
+                }
                 _ if !event.is_stop() => self.machine.remove(event.tid),
                 _ if self.machine.knows(event.tid) => self.machine.go(event.tid, Go::Agent, 0)?,
                 _ => self.early.push(event),

@@ -16,7 +16,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 pub(super) use memory::Later;
-pub(super) use wait::honest_siginfo;
+pub(super) use wait::{honest_siginfo, honest_signalfd};
 
 /// `PTRACE_EVENT_STOP`, which libc lacks; include/uapi/linux/ptrace.h.
 const EVENT_STOP: i32 = 128;
@@ -197,6 +197,15 @@ impl Recorder {
     /// The same, or its tracing has just ended and it has not gone on yet.
     pub(super) fn has_tracer(&self, id: u32) -> bool {
         self.ptrace.tracees.contains_key(&id)
+    }
+
+    /// Thread id of the task that traces this one; 0: none.
+    pub(super) fn tracer_id(&self, tid: Tid) -> Tid {
+        let id = self.by_tid.get(&tid).filter(|id| self.traced(**id));
+        let tracee = id.and_then(|id| self.ptrace.tracees.get(id));
+        tracee
+            .and_then(|tracee| self.tasks.get(&tracee.tracer))
+            .map_or(0, |tracer| tracer.tid)
     }
 
     fn tracee(&mut self, id: u32) -> Option<&mut Tracee> {

@@ -81,10 +81,8 @@ impl Recorder {
 
     fn stopped_tracee(&self, id: u32, pid: Tid) -> Option<u32> {
         let target = self.tracee_of(id, pid)?;
-        self.ptrace.tracees[&target]
-            .halt
-            .is_some()
-            .then_some(target)
+        let halt = self.ptrace.tracees[&target].halt.as_ref()?;
+        (!self.is_killed(target, halt)).then_some(target)
     }
 
     /// PTRACE_TRACEME: the parent becomes the tracer.
@@ -187,6 +185,9 @@ impl Recorder {
         let Some(halt) = self.ptrace.tracees[&target].halt.clone() else {
             return plain(ESRCH);
         };
+        if self.is_killed(target, &halt) {
+            return plain(ESRCH);
+        }
         let resumed = match request {
             libc::PTRACE_CONT => Some(Mode::Cont),
             libc::PTRACE_SYSCALL => Some(Mode::Syscall),

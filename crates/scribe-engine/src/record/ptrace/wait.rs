@@ -38,6 +38,23 @@ pub(in crate::record) fn honest_siginfo(signal: i32, info: &mut [u8; 128]) {
     }
 }
 
+/// The same for what a signalfd gives (signalfd(2), struct signalfd_siginfo).
+pub(in crate::record) fn honest_signalfd(records: &[u8]) -> Vec<u8> {
+    let mut out = records.to_vec();
+    for record in out.chunks_exact_mut(128) {
+        let word =
+            |at: usize| i32::from_le_bytes(record[at..at + 4].try_into().unwrap_or_default());
+        let code = CLD_BASE.wrapping_sub(word(8));
+        if word(0) == libc::SIGCHLD && (1..=6).contains(&code) {
+            let status = word(44);
+            record[8..12].copy_from_slice(&code.to_le_bytes());
+            record[40..44].copy_from_slice(&status.to_le_bytes());
+            record[44..56].fill(0);
+        }
+    }
+    out
+}
+
 /// Real user of a task.
 pub(super) fn uid_of(tid: Tid) -> u32 {
     use std::os::unix::fs::MetadataExt;
@@ -258,8 +275,40 @@ impl Recorder {
 
     fn stop_report(&self, id: u32, wait: Wait) -> Option<u32> {
         self.waited_for(id, wait)
-            .find(|(_, tracee)| tracee.halt.as_ref().is_some_and(|halt| !halt.reported))
+            .find(|(id, tracee)| {
+                let halt = tracee.halt.as_ref().filter(|halt| !halt.reported);
+                halt.is_some_and(|halt| !self.is_killed(*id, halt))
+            })
             .map(|(id, _)| id)
+    }
+
+    /// Whether a tracee that stood still was killed, and is on its way out.
+    pub(super) fn is_killed(&self, id: u32, halt: &Halt) -> bool {
+        const EXIT: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8;
+        let tid = self.task(id).tid;
+        match self
+            .machine
+            .stopped(tid)
+            .and_then(|stopped| stopped.siginfo())
+        {
+            Ok(info) => halt.place != Place::Exit && si_code(&info) == EXIT,
+            Err(error) => matches!(error, scribe_tracee::Error::Gone),
+        }
+    }
+
+    /// Puts right what the kernel wrote for a call that took a signal.
+    pub(in crate::record) fn honest_output(&self, id: u32, call: &Call, ret: i64) -> Result<()> {
+        let at = call.args[1];
+        if i64::from(call.nr) != libc::SYS_rt_sigtimedwait || at == 0 {
+            return Ok(());
+        }
+        let mem = &self.task(id).space.mem;
+        let mut info = [0; 128];
+        if ret == i64::from(libc::SIGCHLD) && mem.read(at, &mut info).is_ok() {
+            honest_siginfo(libc::SIGCHLD, &mut info);
+            mem.write(at, &info)?;
+        }
+        Ok(())
     }
 
     fn take_report(&mut self, id: u32, wait: Wait) -> Option<Report> {
