@@ -170,13 +170,14 @@ impl Running {
         let status = self.child.wait().expect("own child");
         let elapsed = self.started.elapsed();
         // What still runs may just be ending.
-        let mut left = marked(&self.mark);
+        let group = self.pid();
+        let mut left = left_behind(&self.mark, group);
         for _ in 0..40 {
             if left.is_empty() {
                 break;
             }
             thread::sleep(Duration::from_millis(25));
-            left = marked(&self.mark);
+            left = left_behind(&self.mark, group);
         }
         for (pid, _) in &left {
             kill(*pid, libc::SIGKILL);
@@ -251,14 +252,17 @@ fn processes() -> impl Iterator<Item = i32> {
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
 }
 
-/// Pid and name of the living processes whose environment holds the mark.
-fn marked(mark: &str) -> Vec<(i32, String)> {
-    let wanted = format!("{MARK}={mark}").into_bytes();
+/// Pid and name of the living processes that the mark or the process group tells to be of a run.
+/// The mark finds those that left the group; the group finds those in the middle of an exec, whose
+/// environment reads as empty until the kernel has written the new one.
+fn left_behind(mark: &str, group: i32) -> Vec<(i32, String)> {
+    let group = group.to_string();
+    let in_group = |pid: i32| {
+        stat_fields(pid)
+            .is_some_and(|stat| !stat.starts_with(['Z', 'X']) && field(&stat, 2) == group)
+    };
     processes()
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|env| env.split(|b| *b == 0).any(|v| v == wanted))
-        })
+        .filter(|pid| has_mark(*pid, mark) || in_group(*pid))
         .map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             (pid, name.trim_end().to_owned())
@@ -266,15 +270,25 @@ fn marked(mark: &str) -> Vec<(i32, String)> {
         .collect()
 }
 
+fn has_mark(pid: i32, mark: &str) -> bool {
+    let wanted = format!("{MARK}={mark}").into_bytes();
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|env| env.split(|b| *b == 0).any(|v| v == wanted))
+}
+
+/// What stands behind the name in /proc/PID/stat: state, parent, process group...
+fn stat_fields(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.trim_start().to_owned())
+}
+
+fn field(stat: &str, index: usize) -> &str {
+    stat.split_whitespace().nth(index).unwrap_or_default()
+}
+
 /// The parent of a process.
 fn parent_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    field(&stat_fields(pid)?, 1).parse().ok()
 }
 
 /// The process and everything below it.
@@ -299,7 +313,7 @@ pub fn descendants(root: i32) -> HashSet<i32> {
 /// Kills the process, everything below it, and everything that carries the mark.
 fn kill_all(root: i32, mark: &str) {
     let mut family = descendants(root);
-    family.extend(marked(mark).into_iter().map(|(pid, _)| pid));
+    family.extend(processes().filter(|pid| has_mark(*pid, mark)));
     for pid in family {
         kill(pid, libc::SIGKILL);
     }
