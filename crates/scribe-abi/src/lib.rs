@@ -2,6 +2,10 @@
 //! agent lies, how it is entered, and the token. `no_std`, no allocation, no dependencies.
 #![no_std]
 
+pub mod fast;
+pub mod hash;
+pub mod log;
+pub mod shared;
 pub mod token;
 
 /// Length of a page on x86-64, in bytes.
@@ -14,13 +18,22 @@ pub const PAGE: u64 = 4096;
 /// Java, Go or node ask for.
 pub const AGENT_BASE: u64 = 0x7000_0000;
 /// Bytes of agent code: the one range which Syscall User Dispatch lets call the kernel.
-pub const AGENT_CODE_LEN: u64 = PAGE;
+pub const AGENT_CODE_LEN: u64 = 8 * PAGE;
 /// The agent's private writable data: argument blocks for batches and strings for injected calls.
 pub const AGENT_DATA: u64 = AGENT_BASE + AGENT_CODE_LEN;
 /// Bytes of [`AGENT_DATA`].
 pub const AGENT_DATA_LEN: u64 = 16 * PAGE;
+/// What the agent must know of its address space (private, so that each fork has its own): see
+/// [`shared::Process`].
+pub const PROCESS: u64 = AGENT_DATA + AGENT_DATA_LEN;
+/// Stubs of patched places: private memory of code that only the engine writes to.
+pub const STUBS: u64 = PROCESS + PAGE;
+/// Bytes of one stub.
+pub const STUB_SIZE: u64 = 64;
+/// How many stubs there is room for; the memory is used as far as there are any.
+pub const STUB_COUNT: u64 = 2048;
 /// End of what the agent occupies.
-pub const AGENT_END: u64 = AGENT_DATA + AGENT_DATA_LEN;
+pub const AGENT_END: u64 = STUBS + STUB_SIZE * STUB_COUNT;
 
 /// Offset in the agent's page of the bare `syscall; int3`.
 pub const ENTRY_SYSCALL: u64 = 0x200;
@@ -30,10 +43,30 @@ pub const AFTER_SYSCALL: u64 = ENTRY_SYSCALL + 2;
 pub const ENTRY_BATCH: u64 = 0x210;
 /// Offset of a lone `int3`: a task that is only to come back to the engine is sent here.
 pub const ENTRY_TRAP: u64 = 0x2f0;
+/// Offset of the `int3` by which a patched place hands its call to the engine. All registers are
+/// the application's, but for rcx, which is the stub's place to return to, and r11.
+pub const ENTRY_PASSED: u64 = 0x300;
+/// Offset of the `int3` by which the agent asks the engine for something and then goes on: see
+/// [`shared::Ask`].
+pub const ENTRY_ASK: u64 = 0x310;
+/// Offset of the first instruction between which and the `syscall` at [`CALL_INSN`] a signal must
+/// keep the agent from making its call: the engine sends the task to [`CALL_BAIL`].
+pub const CALL_BEGIN: u64 = 0x320;
+/// Offset of the agent's `syscall` on the fast path.
+pub const CALL_INSN: u64 = 0x350;
+/// Offset behind it.
+pub const CALL_AFTER: u64 = CALL_INSN + 2;
+/// Offset where the call is given up before it was made.
+pub const CALL_BAIL: u64 = 0x360;
+/// Offset to which the engine sends a task whose agent touched memory that is not there: rcx = its
+/// area, eax = the reason to pass the call on.
+pub const ENTRY_FAULT: u64 = 0x370;
+/// Offset of the entry from patched places: rcx = where to return to, r11 is free.
+pub const ENTRY_PATCHED: u64 = 0x3a0;
 /// Longest batch that fits into the data area while leaving a page for strings.
 pub const BATCH_MAX: usize = ((AGENT_DATA_LEN - PAGE) / 64) as usize;
 /// Strings for injected calls lie in the last page of the data area.
-pub const AGENT_STRINGS: u64 = AGENT_END - PAGE;
+pub const AGENT_STRINGS: u64 = AGENT_DATA + AGENT_DATA_LEN - PAGE;
 
 /// Scratch areas, where output of calls that may block goes: slot `i` starts at
 /// `SCRATCH_BASE + i * SCRATCH_PITCH` and is mapped as far as it was needed.
@@ -60,5 +93,12 @@ pub struct BatchCall {
 
 /// Whether `[start, end)` touches memory that belongs to Scribe in a traced process.
 pub fn is_ours(start: u64, end: u64) -> bool {
-    (start < AGENT_END && end > AGENT_BASE) || (start < SCRATCH_END && end > SCRATCH_BASE)
+    OURS.iter().any(|ours| start < ours.1 && end > ours.0)
 }
+
+/// The ranges of Scribe's memory in a traced process, ascending.
+pub const OURS: [(u64, u64); 3] = [
+    (AGENT_BASE, AGENT_END),
+    (shared::SHARED_BASE, shared::SHARED_END),
+    (SCRATCH_BASE, SCRATCH_END),
+];

@@ -1,81 +1,39 @@
-//! The code that lies inside every traced process. Position independent, no libc, no allocation,
-//! knows nothing of the engine. It also serves as the program image that the replayer executes to
-//! get an empty address space: the image's only segment is the agent itself.
+//! The agent: the code that lies inside every traced process (`payload`, a freestanding program
+//! that the build script compiles), as an image to be mapped. It also serves as the program that
+//! the replayer executes to get an empty address space: its only segments are the agent's own.
 //!
 //! May depend on `scribe-abi` only.
 #![no_std]
 
 use scribe_abi::*;
 
-core::arch::global_asm!(
-    ".pushsection .rodata.scribe_agent, \"a\"",
-    ".balign 16",
-    ".globl scribe_agent_code",
-    ".globl scribe_agent_code_end",
-    "scribe_agent_code:",
-    // +0x000 (0x200 in the page): one call, then back to the engine.
-    "syscall",
-    "int3",
-    ".org scribe_agent_code + 0x10, 0xcc",
-    // +0x010: rdi = calls, rsi = count. The engine restores all registers afterwards.
-    "mov r12, rdi",
-    "mov r13, rsi",
-    "2:",
-    "test r13, r13",
-    "jz 3f",
-    "mov rax, [r12]",
-    "mov rdi, [r12 + 8]",
-    "mov rsi, [r12 + 16]",
-    "mov rdx, [r12 + 24]",
-    "mov r10, [r12 + 32]",
-    "mov r8, [r12 + 40]",
-    "mov r9, [r12 + 48]",
-    "syscall",
-    "mov [r12 + 56], rax",
-    "add r12, 64",
-    "dec r13",
-    "jmp 2b",
-    "3:",
-    "int3",
-    ".org scribe_agent_code + 0xf0, 0xcc",
-    // +0x0f0: a place to trap at.
-    "int3",
-    "int3",
-    "scribe_agent_code_end:",
-    ".popsection",
-);
+#[cfg(test)]
+#[path = "payload/plan.rs"]
+#[allow(dead_code)] // Of a module of another program.
+mod plan;
 
-unsafe extern "C" {
-    static scribe_agent_code: u8;
-    static scribe_agent_code_end: u8;
-}
-
-/// The agent's instructions.
-fn code() -> &'static [u8] {
-    // SAFETY: both symbols delimit one read-only object, defined by the assembly above.
-    unsafe {
-        let start = &raw const scribe_agent_code;
-        let end = &raw const scribe_agent_code_end;
-        core::slice::from_raw_parts(start, end.offset_from_unsigned(start))
-    }
-}
+/// The agent's instructions, linked to [`AGENT_BASE`] + [`ENTRY_SYSCALL`].
+static CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent.bin"));
 
 /// Bytes of [`image`].
-pub const IMAGE_LEN: usize = PAGE as usize;
+pub const IMAGE_LEN: usize = AGENT_CODE_LEN as usize;
 
-/// The agent as an ELF program of one page.
+const _: () = assert!(CODE.len() + ENTRY_SYSCALL as usize <= IMAGE_LEN);
+
+/// The agent as an ELF program.
 ///
 /// ```text
 /// 0x000  ELF header
-/// 0x040  PT_LOAD: this page, R+X, at AGENT_BASE
-/// 0x078  PT_LOAD: AGENT_DATA_LEN bytes of zeroes, R+W, at AGENT_DATA
-/// 0x0b0  PT_GNU_STACK: stack not executable
+/// 0x040  PT_LOAD: this image, R+X, at AGENT_BASE
+/// 0x078  PT_LOAD: zeroes, R+W, at AGENT_DATA: the agent's data and that of the process
+/// 0x0b0  PT_LOAD: zeroes, R+X, at STUBS
+/// 0x0e8  PT_GNU_STACK: stack not executable
 /// 0x200  code
 /// ```
 pub fn image() -> [u8; IMAGE_LEN] {
     // 0xcc is int3: a stray jump into the padding stops instead of running on.
     let mut image = [0xcc; IMAGE_LEN];
-    image[..0x100].fill(0);
+    image[..ENTRY_SYSCALL as usize].fill(0);
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         image[at..at + bytes.len()].copy_from_slice(bytes);
@@ -89,7 +47,7 @@ pub fn image() -> [u8; IMAGE_LEN] {
     put(&64u64.to_le_bytes()); // program headers
     put(&0u64.to_le_bytes()); // no section headers
     put(&0u32.to_le_bytes());
-    for half in [64u16, 56, 3, 0, 0, 0] {
+    for half in [64u16, 56, 4, 0, 0, 0] {
         put(&half.to_le_bytes());
     }
     let mut segment = |kind: u32, flags: u32, addr: u64, file: u64, mem: u64| {
@@ -99,23 +57,73 @@ pub fn image() -> [u8; IMAGE_LEN] {
             put(&word.to_le_bytes());
         }
     };
-    segment(1, 5, AGENT_BASE, PAGE, PAGE);
-    segment(1, 6, AGENT_DATA, 0, AGENT_DATA_LEN);
+    segment(1, 5, AGENT_BASE, AGENT_CODE_LEN, AGENT_CODE_LEN);
+    segment(1, 6, AGENT_DATA, 0, STUBS - AGENT_DATA);
+    segment(1, 5, STUBS, 0, AGENT_END - STUBS);
     segment(0x6474_e551, 6, 0, 0, 0);
-    let code = code();
-    image[ENTRY_SYSCALL as usize..][..code.len()].copy_from_slice(code);
+    image[ENTRY_SYSCALL as usize..][..CODE.len()].copy_from_slice(CODE);
     image
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
+    use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, Register};
 
     #[test]
     fn entries_are_where_the_abi_says() {
         let image = image();
-        assert_eq!(&image[ENTRY_SYSCALL as usize..][..3], [0x0f, 0x05, 0xcc]);
-        assert_eq!(&image[ENTRY_BATCH as usize..][..3], [0x49, 0x89, 0xfc]);
-        assert_eq!(image[ENTRY_TRAP as usize], 0xcc);
+        let at = |offset: u64, bytes: &[u8]| {
+            assert_eq!(
+                &image[offset as usize..][..bytes.len()],
+                bytes,
+                "{offset:#x}"
+            );
+        };
+        at(ENTRY_SYSCALL, &[0x0f, 0x05, 0xcc]);
+        at(ENTRY_BATCH, &[0x49, 0x89, 0xfc]);
+        at(ENTRY_TRAP, &[0xcc]);
+        at(ENTRY_PASSED, &[0xcc]);
+        at(ENTRY_ASK, &[0xcc, 0xc3]);
+        at(CALL_INSN, &[0x0f, 0x05, 0xc3]);
+    }
+
+    /// The application's vector, x87 and segment registers are never saved, so they must not be
+    /// touched.
+    #[test]
+    fn only_general_registers() {
+        let start = (ENTRY_PATCHED - ENTRY_SYSCALL) as usize;
+        let mut factory = InstructionInfoFactory::new();
+        let decoder = Decoder::with_ip(
+            64,
+            &CODE[start..],
+            AGENT_BASE + ENTRY_PATCHED,
+            DecoderOptions::NONE,
+        );
+        for instruction in decoder {
+            let info = factory.info(&instruction);
+            for used in info.used_registers() {
+                let register = used.register();
+                let fine = register.is_gpr()
+                    || [Register::RIP, Register::None].contains(&register)
+                    || (register.is_segment_register()
+                        && !matches!(register, Register::FS | Register::GS));
+                // Tables in .rodata decode as anything: they come last.
+                assert!(
+                    fine || instruction.ip() >= rodata(),
+                    "{:#x}: {register:?}",
+                    instruction.ip()
+                );
+            }
+        }
+    }
+
+    /// Where constants begin: behind the last `ret` or `ud2`.
+    fn rodata() -> u64 {
+        let last = CODE
+            .windows(2)
+            .rposition(|w| w[0] == 0xc3 || w == [0x0f, 0x0b]);
+        AGENT_BASE + ENTRY_SYSCALL + last.unwrap_or(0) as u64
     }
 }

@@ -3,6 +3,7 @@
 //! Sits on `scribe-tracee` (ptrace), `scribe-log`, `scribe-syscalls`, `scribe-kernel`; prints
 //! nothing: what is to be said to the user goes through the options' callbacks and the results.
 
+mod agent;
 pub mod cpu;
 mod machine;
 pub mod record;

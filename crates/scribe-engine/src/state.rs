@@ -1,12 +1,14 @@
 //! What recorder and replayer both know of a process's memory, and the hashes which compare two
 //! executions.
 
+use crate::agent::Sites;
+use scribe_abi::hash::Hash;
 use scribe_abi::{PAGE, is_ours};
 use scribe_syscalls::{Call, Memory, Plan, Row};
 use scribe_tracee::{Mem, Regs, Tid, maps, pagemap};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// One address space, shared by the tasks that share memory.
 pub struct AddressSpace {
@@ -21,6 +23,10 @@ pub struct AddressSpace {
     pub shared: Cell<bool>,
     /// End of the heap that `brk` moves.
     pub brk: Cell<u64>,
+    /// Patched places.
+    pub sites: RefCell<Sites>,
+    /// The memory shared with the engine is mapped in it.
+    pub agent: Cell<bool>,
 }
 
 impl AddressSpace {
@@ -32,6 +38,8 @@ impl AddressSpace {
             slots: RefCell::default(),
             shared: Cell::new(false),
             brk: Cell::new(0),
+            sites: RefCell::default(),
+            agent: Cell::new(false),
         })
     }
 
@@ -43,6 +51,8 @@ impl AddressSpace {
             slots: RefCell::default(),
             shared: self.shared.clone(),
             brk: self.brk.clone(),
+            sites: self.sites.clone(),
+            agent: self.agent.clone(),
         })
     }
 
@@ -64,7 +74,7 @@ impl Memory for AddressSpace {
 }
 
 /// Largest piece of memory hashed or copied at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = scribe_abi::hash::PIECE;
 
 /// Calls `each` with successive pieces of `[addr, addr + len)`; stops where memory is unreadable.
 pub fn for_pieces(mem: &Mem, addr: u64, len: u64, mut each: impl FnMut(u64, &[u8])) {
@@ -84,17 +94,14 @@ pub fn for_pieces(mem: &Mem, addr: u64, len: u64, mut each: impl FnMut(u64, &[u8
 /// Hash of what a call reads: its number, its arguments, the memory they lead to. Verified at
 /// replay.
 pub fn input_hash(row: &Row, call: &Call, plan: &Plan, mem: &Mem) -> u32 {
-    let mut hash = Xxh3::new();
-    let mut head = [0u8; 56];
-    head[..4].copy_from_slice(&call.nr.to_le_bytes());
-    for (i, arg) in call.args.iter().take(row.args.len()).enumerate() {
-        head[8 + i * 8..16 + i * 8].copy_from_slice(&arg.to_le_bytes());
+    let mut hash = Hash::new(call.nr);
+    for arg in call.args.iter().take(row.args.len()) {
+        hash.word(*arg);
     }
-    hash.update(&head);
     for buf in plan.bufs.iter().filter(|buf| buf.input) {
-        for_pieces(mem, buf.addr, buf.cap, |_, piece| hash.update(piece));
+        for_pieces(mem, buf.addr, buf.cap, |_, piece| hash.bytes(piece));
     }
-    hash.digest() as u32
+    hash.finish()
 }
 
 /// Hash of the general registers at a sync point.

@@ -43,7 +43,7 @@ pub use section::{
     Sections, Spawn, StrList, map_kind, stdio_kind, tag,
 };
 pub use section_writer::SectionWriter;
-pub use types::{
+pub use types::{patch,
     End, Exec, Exit, FileInfo, Signal, Start, Syscall, Tracer, Unknown, Values, action, file_flags,
     flags, instr, kind, place,
 };

@@ -84,6 +84,14 @@ pub enum Record<'a> {
     },
     /// A tracer within the recording stopped or changed a task.
     Tracer(Tracer<'a>),
+    /// Places of calls in the program's text were patched, or put back.
+    Patch {
+        /// See [`crate::patch`].
+        flags: u8,
+        /// 12 bytes each: address of the `syscall` instruction (8), number of its stub (2), bytes
+        /// replaced before it (1) and behind it (1).
+        sites: Cow<'a, [u8]>,
+    },
     /// The recording begins.
     Start(Start<'a>),
     /// A file, by which other records may name it from here on.
@@ -267,6 +275,15 @@ impl<'a> Record<'a> {
                 signo: h.arg,
                 sections: Sections::parse(c.rest())?,
             }),
+            kind::PATCH => {
+                if !body.len().is_multiple_of(12) {
+                    return Err(RecordError("list of patched places with a fraction"));
+                }
+                Record::Patch {
+                    flags,
+                    sites: body.into(),
+                }
+            }
             kind::START => Record::Start(Start {
                 sections: Sections::parse(body)?,
             }),
@@ -331,6 +348,7 @@ impl<'a> Record<'a> {
                 0,
             ),
             Record::Tracer(t) => (kind::TRACER, t.place, t.signo),
+            Record::Patch { flags, .. } => (kind::PATCH, *flags, 0),
             Record::Start(_) => (kind::START, 0, 0),
             Record::File(_) => (kind::FILE, 0, 0),
             Record::Blob { .. } => (kind::BLOB, 0, 0),
@@ -395,6 +413,7 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&t.task.to_le_bytes());
                 out.extend_from_slice(t.sections.as_bytes());
             }
+            Record::Patch { sites, .. } => out.extend_from_slice(sites),
             Record::Start(s) => out.extend_from_slice(s.sections.as_bytes()),
             Record::File(f) => {
                 out.extend_from_slice(&f.id.to_le_bytes());
@@ -488,6 +507,10 @@ impl<'a> Record<'a> {
                 sections: t.sections.into_owned(),
                 ..t
             }),
+            Record::Patch { flags, sites } => Record::Patch {
+                flags,
+                sites: owned(sites),
+            },
             Record::Start(s) => Record::Start(Start {
                 sections: s.sections.into_owned(),
             }),

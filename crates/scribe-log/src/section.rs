@@ -15,15 +15,15 @@ pub const MAX_SECTION: usize = (1 << 24) - 1;
 /// The tags of the sections.
 #[allow(missing_docs)]
 pub mod tag {
-    pub const OUT: u8 = 1;
-    pub const ARGS: u8 = 2;
-    pub const IN: u8 = 3;
+    pub const OUT: u8 = scribe_abi::log::OUT;
+    pub const ARGS: u8 = scribe_abi::log::ARGS;
+    pub const IN: u8 = scribe_abi::log::IN;
     pub const SERIAL: u8 = 4;
     pub const TIME: u8 = 5;
     pub const REGS: u8 = 6;
     pub const SPAWN: u8 = 7;
     pub const MAP: u8 = 8;
-    pub const DESC: u8 = 9;
+    pub const DESC: u8 = scribe_abi::log::DESC;
     pub const FILE_OUT: u8 = 10;
     pub const EXEC_MAP: u8 = 16;
     pub const ZERO: u8 = 17;

@@ -7,17 +7,18 @@ use std::borrow::Cow;
 #[allow(missing_docs)]
 pub mod kind {
     pub const SWITCH: u8 = 1;
-    pub const SYSCALL: u8 = 2;
+    pub const SYSCALL: u8 = scribe_abi::log::SYSCALL;
     pub const DATA: u8 = 3;
-    pub const SIGNAL: u8 = 4;
-    pub const INSTR: u8 = 5;
+    pub const SIGNAL: u8 = scribe_abi::log::SIGNAL;
+    pub const INSTR: u8 = scribe_abi::log::INSTR;
     pub const EXEC: u8 = 6;
-    pub const EXIT: u8 = 7;
+    pub const EXIT: u8 = scribe_abi::log::EXIT;
     pub const MERGE: u8 = 8;
     pub const MOVE: u8 = 9;
-    pub const CHECKSUM: u8 = 10;
+    pub const CHECKSUM: u8 = scribe_abi::log::CHECKSUM;
     pub const TRACER: u8 = 11;
     pub const FORCED: u8 = 12;
+    pub const PATCH: u8 = 13;
     pub const START: u8 = 32;
     pub const FILE: u8 = 33;
     pub const BLOB: u8 = 34;
@@ -40,15 +41,23 @@ pub mod flags {
     /// [`super::Syscall`]: the call was answered without being carried out (a seccomp filter).
     pub const BLOCKED: u8 = 8;
     /// [`super::Signal`]: delivered before the call that the task is about to make.
-    pub const AT_ENTRY: u8 = 1;
+    pub const AT_ENTRY: u8 = scribe_abi::log::SIGNAL_AT_ENTRY;
     /// [`super::Signal`]: a fault of the task itself.
-    pub const SYNC: u8 = 2;
+    pub const SYNC: u8 = scribe_abi::log::SIGNAL_SYNC;
     /// [`super::Exit`]: the whole process ends.
     pub const GROUP: u8 = 1;
     /// [`crate::Record::Checksum`]: the hash of the registers is there.
     pub const HAS_REGS: u8 = 1;
     /// [`crate::Record::Checksum`]: the hash of the memory is there.
     pub const HAS_MEM: u8 = 2;
+}
+
+/// Bits of the flags of [`crate::Record::Patch`].
+pub mod patch {
+    /// The program's own bytes were put back.
+    pub const REMOVE: u8 = 1;
+    /// Where the task stands, behind its last event; otherwise before the call that it makes next.
+    pub const HERE: u8 = 2;
 }
 
 /// Values of [`Signal::action`]: what the signal did.

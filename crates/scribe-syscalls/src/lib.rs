@@ -5,7 +5,8 @@
 //! from here: its arguments, the memory it reads and writes ([`plan`], [`outputs`]), whether it may
 //! block, how the replayer treats it ([`Class`]) and what it does to kernel objects ([`Effect`]).
 //!
-//! This crate may depend on crates of constants only. It does no I/O, starts no processes and holds
+//! This crate may depend on crates of constants only, and on `scribe-abi` for the agent's form of the
+//! table. It does no I/O, starts no processes and holds
 //! no unsafe code; everything here is a function over values.
 //!
 //! Sources: the manual pages of section 2 (man-pages 6.x), and, where these are silent, the kernel
@@ -17,6 +18,7 @@ mod arg;
 mod call;
 mod dsl;
 mod effect;
+mod fast;
 mod flags;
 mod names;
 mod plan;
@@ -27,6 +29,7 @@ mod table;
 pub use arg::{Arg, Ctx, Dir, Field, Len, Out, OutCtx, Ptr, Shape, Ty};
 pub use call::{Block, Call, Class, Memory, Ret, Row, Special, Sub};
 pub use effect::{Effect, Resource};
+pub use fast::fast_table;
 pub use flags::FlagSet;
 pub use names::{errno_by_name, errno_name, errno_text, signal_by_name, signal_name};
 pub use plan::{Buf, OutRange, Plan, Slot, outputs, plan};

@@ -73,6 +73,15 @@ fn index() -> &'static [Entry] {
     })
 }
 
+/// The rows of one call in the order in which they are to be tried: [`lookup`] takes the first that
+/// matches.
+pub(crate) fn rows_of(nr: u32) -> impl Iterator<Item = &'static Row> {
+    let entry = index().get(nr as usize);
+    let subs = entry.into_iter().flat_map(|entry| &entry.groups);
+    let subs = subs.flat_map(|group| group.rows.iter().map(|row| row.1));
+    subs.chain(entry.and_then(|entry| entry.whole))
+}
+
 /// All rows, in no particular order.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     TABLES.iter().copied().flatten()

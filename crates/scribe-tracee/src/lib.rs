@@ -9,6 +9,7 @@ pub mod inject;
 pub mod maps;
 pub mod mem;
 pub mod pagemap;
+pub mod patch;
 mod ptrace;
 pub mod wait;
 

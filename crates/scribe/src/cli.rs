@@ -151,6 +151,9 @@ pub struct RecordArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub format: Format,
+    /// Every call by trap, none within the process: slower, for comparison
+    #[arg(long)]
+    pub no_agent: bool,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists
     #[arg(long, hide = true)]
     pub no_sud: bool,
@@ -250,6 +253,9 @@ pub struct ReplayArgs {
     /// Say on standard error how much was replayed, and with --verify, compared
     #[arg(short, long)]
     pub verbose: bool,
+    /// Every call by trap, none within the process: slower, for comparison
+    #[arg(long)]
+    pub no_agent: bool,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists
     #[arg(long, hide = true)]
     pub no_sud: bool,

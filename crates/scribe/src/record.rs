@@ -91,6 +91,7 @@ fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
         Checksum::Some => Checksums::Sometimes,
         Checksum::All => Checksums::Every,
     };
+    options.no_agent = args.no_agent;
     options.no_sud = args.no_sud;
     options.warn = Box::new(|text| say(text));
     options

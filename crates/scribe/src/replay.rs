@@ -45,6 +45,7 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         verify: args.verify,
         // Hashes may stand between the events; the last one is what does not fit.
         backlog: backlog.saturating_mul(2).saturating_add(1),
+        no_agent: args.no_agent,
         no_sud: args.no_sud,
         output: Box::new(output(args.quiet)),
         warn: Box::new(|text| say(text)),

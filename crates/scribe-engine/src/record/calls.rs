@@ -14,7 +14,7 @@ const OUT_PIECE: usize = 1 << 20;
 /// Of the flags register; `syscall` leaves a copy of that in r11.
 const TRAP_FLAG: u64 = 1 << 8;
 /// How much of each input is kept in the log, from level 1 and from level 2 on.
-const INPUT_KEPT: [u64; 3] = [0, 512, 65536];
+pub(super) const INPUT_KEPT: [u64; 3] = [0, 512, 65536];
 
 /// A call between its trap and its event.
 pub struct PendingCall {
@@ -104,11 +104,24 @@ impl Recorder {
             regs.r11 &= !TRAP_FLAG;
         }
         task.app = regs;
+        if !emulated_stop {
+            self.patch_place(id)?;
+        }
+        self.call_at(id, regs)
+    }
+
+    /// The task stands behind its call with these registers.
+    pub(super) fn call_at(&mut self, id: u32, regs: Regs) -> Result<()> {
+        let task = self.task_mut(id);
+        task.app = regs;
         if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
             return self.abort_call(id);
         }
-        if self.traced(id) && self.entry_stop(id)? {
-            return Ok(());
+        if self.traced(id) {
+            self.unpatch_before_call(id, 0, u64::MAX)?;
+            if self.entry_stop(id)? {
+                return Ok(());
+            }
         }
         self.dispatch(id)
     }
@@ -123,6 +136,8 @@ impl Recorder {
         if let Some(done) = self.seccomp_gate(id, &call)? {
             return done;
         }
+        let lane = &self.lanes[&self.task(id).lane];
+        lane.area.look.store(0, Relaxed);
         self.checksum(id, false);
         let Some(row) = scribe_syscalls::lookup(&call) else {
             if scribe_syscalls::unknown_is_enosys(call.nr) {

@@ -43,8 +43,8 @@ impl Recorder {
             return Ok(false);
         }
         let at_call = match task.state {
-            State::App
-            | State::Exiting
+            State::App => self.agent_phase(id) != scribe_abi::shared::phase::OUTSIDE,
+            State::Exiting
             | State::Traced
             | State::Ready(Ready::Resume | Ready::Die) => false,
             State::InCall => !task.vfork_wait,

@@ -3,7 +3,8 @@
 
 use super::calls::Kind;
 use super::*;
-use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_DATA_LEN, PAGE};
+use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
+use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_END, PAGE, STUBS};
 use scribe_log::{ExecMap, map_kind};
 use scribe_syscalls::{Call, Row};
 use scribe_tracee::{Mem, Stopped, maps, pagemap};
@@ -110,6 +111,10 @@ impl Recorder {
             &before,
             &self.agent_image,
         )?;
+        if let Some(shared) = &self.shared {
+            let mapped = map_shared(&mut self.machine, tid, &space.mem, &app, shared)?;
+            space.agent.set(mapped);
+        }
         // What must trap, traps; what has no meaning at replay is not there.
         let mut calls = vec![
             (libc::SYS_arch_prctl, [ARCH_SET_CPUID, 0, 0, 0, 0, 0]),
@@ -166,6 +171,7 @@ impl Recorder {
         sighand.exec_reset();
         task.sighand = Rc::new(RefCell::new(sighand));
         task.files = Rc::default();
+        task.area = None;
         let tid = task.tid;
         self.machine
             .stopped(tid)?
@@ -181,9 +187,11 @@ impl Recorder {
             let old = self.lanes.get_mut(&old_lane).expect("the lane exists");
             old.members.remove(&id);
             old.waiting.retain(|other| *other != id);
-            self.lanes.insert(lane, Lane::new(id));
+            self.new_lane(lane, id);
             self.task_mut(id).lane = lane;
+            self.lane_changed(old_lane)?;
         }
+        self.agent_for(id)?;
         self.want_token(id, Ready::Resume);
         Ok(())
     }
@@ -336,6 +344,31 @@ fn to_syscall_exit(stopped: Stopped) -> scribe_tracee::Result<scribe_tracee::Run
 /// include/uapi/asm/prctl.h (arch/x86).
 pub(crate) const ARCH_SET_CPUID: u64 = 0x1012;
 
+/// Maps the memory that agents share with the engine. False: that cannot be done, all calls of this
+/// process come by trap.
+pub(crate) fn map_shared(
+    machine: &mut Machine,
+    tid: Tid,
+    mem: &Mem,
+    base: &Regs,
+    shared: &Shared,
+) -> Result2<bool> {
+    let fd = machine.pass_fd(tid, mem, base, shared.file.as_raw_fd(), libc::O_RDWR)?;
+    if fd < 0 {
+        return Ok(false);
+    }
+    let (prot, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE,
+    );
+    let args = [SHARED_BASE, SHARED_LEN, prot as u64, flags as u64, fd as u64, 0];
+    let at = machine.inject(tid, base, libc::SYS_mmap, args)?;
+    machine.inject(tid, base, libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
+    Ok(at as u64 == SHARED_BASE)
+}
+
+type Result2<T> = scribe_tracee::Result<T>;
+
 /// Maps the agent into a fresh address space. The first calls are made from the vDSO's pages, which
 /// then become Scribe's own vDSO, whose functions are plain system calls.
 fn install_agent(
@@ -401,15 +434,11 @@ fn install_agent(
         }
         at
     };
-    let args = [
-        AGENT_DATA,
-        AGENT_DATA_LEN,
-        read | write,
-        anonymous,
-        u64::MAX,
-        0,
-    ];
+    // The data of agent and process, and behind it the room for stubs.
+    let args = [AGENT_DATA, STUBS - AGENT_DATA, read | write, anonymous, u64::MAX, 0];
     let data = call(libc::SYS_mmap, args)?;
+    let args = [STUBS, AGENT_END - STUBS, read | exec, anonymous, u64::MAX, 0];
+    call(libc::SYS_mmap, args)?;
     mem.write(entry, &saved)?;
     if code != AGENT_BASE as i64 || data != AGENT_DATA as i64 {
         return Err(RecordError::Trace(scribe_tracee::Error::Os {

@@ -4,12 +4,16 @@
 
 use super::calls::PendingCall;
 use super::*;
+use crate::agent::FilesSlot;
+use scribe_abi::fast::class;
 use scribe_log::flags::{STDERR, STDOUT};
 use scribe_syscalls::Effect;
 
 /// What is known of one descriptor.
 #[derive(Clone, Debug)]
 pub struct FdInfo {
+    /// Device and inode of a regular file.
+    pub file: Option<(u64, u64)>,
     /// Not a regular file, directory or block device.
     pub may_block: bool,
     /// O_DIRECT: reads may write more of the buffer than they say.
@@ -38,20 +42,47 @@ pub enum Edit {
 }
 
 /// The descriptors of a process that were used.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct FdCache {
     known: HashMap<i32, FdInfo>,
+    /// What agents know of them, and forget when they change one. What has no class is not known.
+    pub classes: Option<FilesSlot>,
 }
 
 impl FdCache {
     /// Forgets one descriptor.
     pub fn forget(&mut self, fd: i32) {
         self.known.remove(&fd);
+        if let Some(classes) = &self.classes {
+            classes.set(fd, 0);
+        }
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.known.clear();
+        if let Some(classes) = &self.classes {
+            classes.clear();
+        }
+    }
+
+    /// What a fork finds.
+    pub fn forked(&self, shared: Option<&Rc<Shared>>) -> FdCache {
+        let classes = shared.and_then(Shared::files);
+        if let (Some(from), Some(to)) = (&self.classes, &classes) {
+            from.copy_to(to);
+        }
+        FdCache {
+            known: self.known.clone(),
+            classes,
+        }
+    }
+
+    fn get(&self, fd: i32) -> Option<&FdInfo> {
+        if self.classes.as_ref().is_some_and(|classes| classes.get(fd) == 0) {
+            return None;
+        }
+        self.known.get(&fd)
     }
 }
 
@@ -59,11 +90,15 @@ impl Recorder {
     /// What is known of a descriptor of the task; `None` if it is not open.
     pub(super) fn fd_info(&self, id: u32, fd: i32) -> Option<FdInfo> {
         let task = self.task(id);
-        if let Some(known) = task.files.borrow().known.get(&fd) {
+        if let Some(known) = task.files.borrow().get(fd) {
             return Some(known.clone());
         }
         let info = self.ask(task.tid, fd)?;
-        task.files.borrow_mut().known.insert(fd, info.clone());
+        let mut files = task.files.borrow_mut();
+        files.known.insert(fd, info.clone());
+        if let Some(classes) = &files.classes {
+            classes.set(fd, self.class_of(&info));
+        }
         Some(info)
     }
 
@@ -95,6 +130,7 @@ impl Recorder {
         let shown = self.shown_on(tid, fd, rdev, file);
         let flags = memory::status_flags(tid, fd);
         let direct = !may_block && flags & libc::O_DIRECT != 0;
+        let regular = meta.as_ref().is_ok_and(|meta| meta.is_file());
         let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let system = meta
             .ok()
@@ -106,6 +142,7 @@ impl Recorder {
             parts.next()?.parse().ok()
         });
         Some(FdInfo {
+            file: file.filter(|_| regular),
             may_block,
             memory_of,
             system,
@@ -114,6 +151,29 @@ impl Recorder {
             edit,
             new_name: Some(name),
         })
+    }
+
+    /// What an agent may do with such a descriptor.
+    fn class_of(&self, info: &FdInfo) -> u8 {
+        let mut class = class::KNOWN;
+        if info.may_block {
+            class |= class::MAY_BLOCK;
+        }
+        if info.edit.is_some() || info.direct || info.system.is_some() {
+            class |= class::SLOW_READ;
+        }
+        let mapped = info.file.is_some_and(|key| self.shared_files.contains_key(&key));
+        if info.shown != 0 || info.memory_of.is_some() || mapped {
+            class |= class::SLOW_WRITE;
+        }
+        class
+    }
+
+    /// Forgets all descriptors of all tasks.
+    pub(super) fn forget_descriptors(&self) {
+        for task in self.tasks.values() {
+            task.files.borrow_mut().clear();
+        }
     }
 
     /// Which of the recording's outputs a descriptor leads to.

@@ -3,7 +3,7 @@
 use super::calls::{Kind, PendingCall};
 use super::*;
 use crate::state::for_pieces;
-use scribe_abi::{AGENT_BASE, AGENT_END, PAGE, SCRATCH_BASE, SCRATCH_END, is_ours};
+use scribe_abi::{OURS, PAGE, is_ours};
 use scribe_log::MapInfo;
 use scribe_syscalls::{Call, Row};
 use scribe_tracee::maps;
@@ -25,6 +25,9 @@ impl Recorder {
         let anonymous = flags as i32 & libc::MAP_ANONYMOUS != 0;
         if fixed && is_ours(addr, end) {
             return self.answer(id, row, call, ENOMEM);
+        }
+        if fixed {
+            self.unpatch_before_call(id, addr, end)?;
         }
         let kind = Kind::Mapped {
             fd: (!anonymous).then_some(fd as i32),
@@ -48,6 +51,10 @@ impl Recorder {
         {
             return self.answer(id, row, call, ENOMEM);
         }
+        self.unpatch_before_call(id, old, old.saturating_add(old_len))?;
+        if fixed {
+            self.unpatch_before_call(id, new, new.saturating_add(new_len))?;
+        }
         self.run_here(id, row, call, Kind::Plain)
     }
 
@@ -59,6 +66,7 @@ impl Recorder {
         if row.effect != scribe_syscalls::Effect::Mm {
             return self.launch(id, pending);
         }
+        self.unpatch_before_call(id, addr, end)?;
         if i64::from(call.nr) == libc::SYS_madvise && advice as i32 == libc::MADV_FREE {
             // Pages freed "some time" are not the same at replay; freed at once they are, and a
             // program cannot rely on more.
@@ -80,11 +88,7 @@ impl Recorder {
     ) -> Result<()> {
         let mut at = addr;
         let mut ret = 0;
-        for (hole, hole_end) in [
-            (AGENT_BASE, AGENT_END),
-            (SCRATCH_BASE, SCRATCH_END),
-            (end, end),
-        ] {
+        for (hole, hole_end) in OURS.into_iter().chain([(end, end)]) {
             let part_end = hole.min(end);
             if at < part_end {
                 let mut args = pending.agent_args;
@@ -290,6 +294,8 @@ impl Recorder {
         }
         self.next_backing += 1;
         self.shared_files.insert(key, (lane, self.next_backing));
+        // Whoever has it open must not write to it behind our back any more.
+        self.forget_descriptors();
         self.next_backing
     }
 
@@ -341,6 +347,7 @@ impl Recorder {
         let Some(old) = self.lanes.remove(&from) else {
             return Ok(());
         };
+        self.log.close(from);
         for member in &old.members {
             self.task_mut(*member).lane = into;
         }
@@ -352,7 +359,7 @@ impl Recorder {
             *lane = into;
         }
         // A task that was alone may be in a call with the token in its hand.
-        let holder = self.lanes[&into].token.holder();
+        let holder = self.lanes[&into].area.token.holder();
         if let Some(holder) = holder
             && let Some(task) = self.tasks.get_mut(&holder)
             && task.state == State::InCall
@@ -361,11 +368,12 @@ impl Recorder {
             && !call.released
         {
             call.released = true;
-            self.lanes[&into].token.release(holder, Left::InCall);
+            self.lanes[&into].area.token.release(holder, Left::InCall);
         }
         let lane = self.lanes.get_mut(&into).expect("the lane exists");
         lane.members.extend(&old.members);
         lane.waiting.extend(&old.waiting);
+        self.lane_changed(into)?;
         self.want_token(id, Ready::FinishCall);
         Ok(())
     }
@@ -388,7 +396,7 @@ impl Recorder {
         at: u64,
         offset: u64,
         len: u64,
-        put: fn(&LogWriter, u32, u64, &[u8]),
+        put: fn(&Journal, u32, u64, &[u8]),
     ) -> Result<()> {
         use std::os::unix::fs::FileExt;
         let Ok(file) = std::fs::File::open(link) else {
@@ -446,13 +454,13 @@ fn written_file(pending: &PendingCall) -> Option<(u8, bool)> {
 }
 
 /// Writes all of `piece`.
-fn put_all(log: &LogWriter, lane: u32, at: u64, piece: &[u8]) {
+fn put_all(log: &Journal, lane: u32, at: u64, piece: &[u8]) {
     log.append(lane, |buf| scribe_log::put_data(buf, at, piece));
     log.maybe_flush();
 }
 
 /// Writes the pages of `piece` that are not all zero.
-fn put_nonzero(log: &LogWriter, lane: u32, at: u64, piece: &[u8]) {
+fn put_nonzero(log: &Journal, lane: u32, at: u64, piece: &[u8]) {
     const RUN: usize = 256 << 10;
     for (i, run) in piece.chunks(RUN).enumerate() {
         let zero = |page: &&[u8]| page.iter().all(|byte| *byte == 0);

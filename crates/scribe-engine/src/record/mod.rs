@@ -4,6 +4,7 @@
 //! are in [`Task::app`]), or on its way there. Domains run in parallel: only the token of a lane
 //! keeps tasks of the same lane apart.
 
+mod agent;
 mod aio;
 mod calls;
 mod death;
@@ -11,6 +12,7 @@ pub(crate) mod exec;
 mod fds;
 mod files;
 mod iocb;
+mod journal;
 pub(crate) mod memory;
 mod park;
 mod pi;
@@ -21,22 +23,26 @@ mod spin;
 mod start;
 mod tasks;
 
+pub(crate) use agent::Text;
 pub(crate) use start::agent_file;
 pub use start::sud_available;
 pub use start::{Checksums, LogTarget, RecordOptions, StartError};
 
+use crate::agent::{LaneMemory, Shared, TaskSlot};
 use crate::cpu::{self, Cpuid, Trapped};
 use crate::machine::{Go, Machine, si_code};
 use crate::state::AddressSpace;
 use calls::PendingCall;
 use fds::FdCache;
 use files::Files;
-use scribe_abi::token::{Left, Token};
+use journal::Journal;
+use scribe_abi::token::Left;
 use scribe_abi::{AFTER_SYSCALL, AGENT_BASE, ENTRY_SYSCALL};
 use scribe_kernel::seccomp::Seccomp;
 use scribe_kernel::signal::frame::FaultInfo;
 use scribe_kernel::signal::{AltStack, Dispositions, Mask, SignalQueue};
 use scribe_log::{LogWriter, Record, flags};
+use std::sync::atomic::Ordering::Relaxed;
 use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -120,6 +126,10 @@ pub struct RecordStats {
     pub signals: u64,
     /// Trapped instructions.
     pub instructions: u64,
+    /// Calls that the agents recorded, without a stop.
+    pub fast: u64,
+    /// Places of calls that were patched.
+    pub patched: u64,
     /// Stops at no sync point, of tasks that waited in a loop.
     pub forced: u64,
 }
@@ -194,6 +204,8 @@ struct Task {
     clear_tid: u64,
     /// Its run since the last sync point.
     run: spin::Run,
+    /// What it shares with its agent.
+    area: Option<TaskSlot>,
     /// Head of the robust futex list; 0: none.
     robust_list: u64,
     /// Filters that the program installed.
@@ -222,20 +234,27 @@ impl Task {
 }
 
 struct Lane {
-    token: Box<Token>,
+    /// Token and ring, where the tasks' agents see them.
+    area: Rc<LaneMemory>,
     waiting: VecDeque<u32>,
     members: BTreeSet<u32>,
     since: Instant,
 }
 
 impl Lane {
-    fn new(task: u32) -> Lane {
+    fn new(task: u32, area: Rc<LaneMemory>) -> Lane {
         Lane {
-            token: Box::new(Token::new(task)),
+            area,
             waiting: VecDeque::new(),
             members: BTreeSet::from([task]),
             since: Instant::now(),
         }
+    }
+
+    /// Tells the agents whether the token has to be given up for calls that wait.
+    fn count_members(&self) {
+        let crowded = self.members.len() > 1;
+        self.area.crowded.store(crowded.into(), Relaxed);
     }
 }
 
@@ -245,7 +264,7 @@ const TIMESLICE: Duration = Duration::from_millis(20);
 /// A recording in progress.
 pub struct Recorder {
     machine: Machine,
-    log: LogWriter,
+    log: Journal,
     options: RecordOptions,
     tasks: HashMap<u32, Box<Task>>,
     by_tid: HashMap<Tid, u32>,
@@ -269,6 +288,10 @@ pub struct Recorder {
     started: Instant,
     warned: BTreeSet<String>,
     agent_image: std::fs::File,
+    /// Memory shared with the agents, unless the fast path is off.
+    shared: Option<Rc<Shared>>,
+    /// What is known of programs' texts.
+    texts: agent::Texts,
     xstate: scribe_kernel::xstate::XstateLayout,
     /// No hash of the memory is taken before then.
     next_checksum: Instant,
@@ -393,6 +416,10 @@ impl Recorder {
         let stopped = self.machine.stopped(task.tid)?;
         let mut info = stopped.siginfo()?;
         ptrace::honest_siginfo(signal, &mut info);
+        if task.state == State::App && self.signal_in_agent(id, signal, &info)? {
+            return Ok(());
+        }
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         if task.state == State::App && task.run.search.is_some() && signal != libc::SIGTRAP {
             self.end_search(id)?;
         }
@@ -505,7 +532,7 @@ impl Recorder {
         }
         let state = self.lanes.get_mut(&lane).expect("a task's lane exists");
         state.waiting.push_back(id);
-        let holder = state.token.holder();
+        let holder = state.area.token.holder();
         self.grant(lane);
         if let Some(holder) = holder {
             self.ticking_for(holder);
@@ -517,7 +544,7 @@ impl Recorder {
             .tasks
             .get(&id)
             .and_then(|task| self.lanes.get(&task.lane));
-        lane.is_some_and(|lane| lane.token.holder() == Some(id))
+        lane.is_some_and(|lane| lane.area.token.holder() == Some(id))
     }
 
     /// Gives a free token to the first task that waits for it.
@@ -528,11 +555,15 @@ impl Recorder {
         let Some(&next) = lane.waiting.front() else {
             return;
         };
-        match lane.token.try_acquire(next) {
+        match lane.area.token.try_acquire(next) {
             Err(_) => {}
             Ok(left) => {
                 lane.waiting.pop_front();
                 lane.since = Instant::now();
+                lane.area.wanted.store(0, Relaxed);
+                let area = self.tasks.get(&next).and_then(|task| task.area.as_ref());
+                let area = area.map_or(0, |area| area.0.address());
+                lane.area.area.store(area, Relaxed);
                 if let Some(left) = left {
                     self.stats.switches += 1;
                     let flags = if left == Left::InCall {
@@ -554,9 +585,9 @@ impl Recorder {
         };
         let lane_id = task.lane;
         if let Some(lane) = self.lanes.get_mut(&lane_id)
-            && lane.token.holder() == Some(id)
+            && lane.area.token.holder() == Some(id)
         {
-            lane.token.release(id, left);
+            lane.area.token.release(id, left);
             self.grant(lane_id);
         }
     }
@@ -603,8 +634,11 @@ impl Recorder {
             self.release(id, Left::AfterEvent);
             return Ok(());
         }
+        self.lend_to_agent(id)?;
+        let task = self.tasks.get_mut(&id).expect("the task exists");
         let mut regs = task.app;
         regs.orig_rax = u64::MAX;
+        regs.rip = task.space.sites.borrow().resume(regs.rip);
         task.state = State::App;
         let tid = task.tid;
         self.note_run(id);
@@ -641,6 +675,13 @@ impl Recorder {
     /// Ends the log; call after [`Recorder::run`].
     pub fn finish(mut self) -> Result<(RecordStats, scribe_log::Stats)> {
         self.stats.stops = self.machine.stops;
+        self.log.drain_all();
+        let (events, calls) = self.log.figures();
+        self.stats.events += events;
+        self.stats.fast += events;
+        for (nr, count) in calls {
+            *self.stats.calls.entry(nr).or_default() += count;
+        }
         if let Some(status) = self.outcome {
             let events = self.stats.events;
             self.log.append(scribe_log::META, |buf| {

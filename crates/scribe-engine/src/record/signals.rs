@@ -74,6 +74,9 @@ impl Recorder {
             }
             _ => {
                 task.stash.push(signal as u32, info);
+                if let Some(area) = task.area.as_ref().filter(|_| !blocked) {
+                    area.pending.store(1, Relaxed);
+                }
             }
         }
         self.machine.go(tid, Go::Application, 0)?;
@@ -233,6 +236,7 @@ impl Recorder {
     /// The same, where the call had installed a mask of its own.
     pub(super) fn settle_masked(&mut self, id: u32, mask: Option<u64>) -> Result<()> {
         if self.has_tracer(id) {
+            self.unpatch(id, 0, u64::MAX)?;
             return self.settle_tracee(id, mask);
         }
         match self.deliver(id, mask, 0)? {

@@ -12,6 +12,8 @@ use crate::spin::{Breakpoint, Point, Search, behind_call, tick};
 const PATIENCE: Duration = Duration::from_millis(10);
 /// How often waiting for reports is broken off while there may be such a task.
 const TICK: Duration = Duration::from_millis(5);
+/// How often the agents' records are taken over while nothing else happens.
+const DRAIN: Duration = Duration::from_millis(250);
 /// How often a task may pass the address before it counts as computing.
 const HITS: u32 = 32;
 /// The first and the longest time between two looks at the same task, which doubles each time.
@@ -38,6 +40,11 @@ impl Run {
             asked: false,
             search: None,
         }
+    }
+
+    /// A stop was asked for.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
     }
 }
 
@@ -66,6 +73,11 @@ impl Recorder {
                     .is_some_and(|lane| !lane.waiting.is_empty()))
     }
 
+    /// Without a task to watch the clock only sees to it that what agents record gets into the log.
+    pub(super) fn tick_slowly(&self) {
+        tick(self.shared.as_ref().map(|_| DRAIN));
+    }
+
     /// Starts the clock if the task is one to be watched.
     pub(super) fn ticking_for(&mut self, id: u32) {
         if !self.ticking && self.kept_waiting(id) {
@@ -76,6 +88,7 @@ impl Recorder {
 
     /// Waiting was broken off: looks for tasks that have run too long.
     pub(super) fn look_around(&mut self) -> Result<()> {
+        self.log.drain_all();
         if !self.ticking {
             return Ok(());
         }
@@ -87,13 +100,19 @@ impl Recorder {
             .collect();
         if watched.is_empty() {
             self.ticking = false;
-            tick(None);
+            self.tick_slowly();
         }
         let now = Instant::now();
         for id in watched {
             let task = self.task_mut(id);
             let run = &mut task.run;
             if now < run.since + PATIENCE || now < run.not_before || run.asked {
+                continue;
+            }
+            if let Some(area) = &task.area
+                && area.pending.swap(1, Relaxed) == 0
+            {
+                // Its agent sees that at its next call, which may be soon.
                 continue;
             }
             run.asked = true;
@@ -108,12 +127,16 @@ impl Recorder {
 
     /// The stop that was asked for. False: it was not ours.
     pub(super) fn on_asked_stop(&mut self, id: u32) -> Result<bool> {
-        let layout = &self.xstate;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         if !task.run.asked || task.state != State::App {
             return Ok(false);
         }
         task.run.asked = false;
+        if self.asked_in_agent(id)? {
+            return Ok(true);
+        }
+        let layout = &self.xstate;
+        let task = self.tasks.get_mut(&id).expect("the task exists");
         let stopped = self.machine.stopped(task.tid)?;
         let mem = &task.space.mem;
         if let Some(mut search) = task.run.search.take() {

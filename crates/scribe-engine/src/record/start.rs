@@ -57,6 +57,8 @@ pub struct RecordOptions {
     pub registers: bool,
     /// Hashes for `--verify`.
     pub checksum: Checksums,
+    /// All calls by trap, none in the process.
+    pub no_agent: bool,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
     pub no_sud: bool,
     /// Messages for the user.
@@ -77,6 +79,7 @@ impl RecordOptions {
             level: 1,
             registers: false,
             checksum: Checksums::Sometimes,
+            no_agent: false,
             no_sud: false,
             warn: Box::new(|_| {}),
             stdio: [None; 2],
@@ -203,6 +206,7 @@ impl Recorder {
             );
         }
         let agent_image = agent_file().map_err(setup("creating the agent's image"))?;
+        let shared = agent::shared(&options, sud);
         let pid = spawn(&options)?;
         let cpuid = Cpuid::host();
         let xstate = XstateLayout::from_cpuid(|leaf, sub| {
@@ -212,11 +216,13 @@ impl Recorder {
         let first = 2; // 1 is Scribe itself
         let mut recorder = Recorder {
             machine: Machine::new(sud),
-            log,
+            log: Journal::new(log),
             options,
             tasks: HashMap::new(),
             by_tid: HashMap::new(),
-            lanes: HashMap::from([(1, Lane::new(first))]),
+            lanes: HashMap::new(),
+            shared,
+            texts: Default::default(),
             next_task: first + 1,
             next_lane: 2,
             terminal: None,
@@ -244,6 +250,7 @@ impl Recorder {
             dying: Default::default(),
             xstate,
         };
+        recorder.new_lane(1, first);
         recorder.write_start(pid.pid, first);
         recorder.first_task(pid, first)?;
         Ok(recorder)
@@ -322,6 +329,7 @@ impl Recorder {
             clear_tid: 0,
             robust_list: 0,
             run: spin::Run::new(),
+            area: None,
             seccomp: Default::default(),
             instructions: (true, true),
             fault: Default::default(),

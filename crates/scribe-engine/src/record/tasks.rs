@@ -136,7 +136,7 @@ impl Recorder {
             files: if has(libc::CLONE_FILES) {
                 from.files.clone()
             } else {
-                Rc::new(RefCell::new(from.files.borrow().clone()))
+                Rc::new(RefCell::new(from.files.borrow().forked(self.shared.as_ref())))
             },
             space,
             lane: if share { from.lane } else { self.next_lane },
@@ -161,6 +161,7 @@ impl Recorder {
             },
             robust_list: 0,
             run: spin::Run::new(),
+            area: None,
             seccomp: from.seccomp.clone(),
             fault: from.fault,
             instructions: from.instructions,
@@ -180,8 +181,9 @@ impl Recorder {
                 .insert(id);
         } else {
             self.next_lane += 1;
-            self.lanes.insert(lane, Lane::new(id));
+            self.new_lane(lane, id);
         }
+        self.agent_for(id)?;
         self.adopt_tracee(parent, id);
         Ok(id)
     }
@@ -334,6 +336,9 @@ impl Recorder {
             lane.members.remove(&id);
             if lane.members.is_empty() {
                 self.lanes.remove(&task.lane);
+                self.log.close(task.lane);
+            } else {
+                lane.count_members();
             }
         }
     }

@@ -390,6 +390,7 @@ impl Replayer {
             temporary: None,
             stepping: false,
             search: None,
+            area: None,
             history: VecDeque::new(),
         };
         if self.machine.sud {
@@ -402,6 +403,7 @@ impl Replayer {
         if !self.lanes.contains_key(&spawn.lane) {
             self.add_lane(spawn.lane, spawn.task);
         }
+        self.agent_for(spawn.task)?;
         self.ready.push_back(spawn.lane);
         for (addr, bytes) in event.sections.outs() {
             self.task(id).space.mem.write(addr, bytes)?;
@@ -456,6 +458,7 @@ impl Replayer {
         let reader = self.log.lane(lane);
         let lane_state = Lane {
             reader,
+            ahead: agent::Ahead::new(self.shared.as_ref(), first),
             current: first,
             head: None,
             data: Vec::new(),

@@ -2,6 +2,7 @@
 //! recorded mapping is put at its place.
 
 use super::*;
+use crate::record::exec::map_shared;
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS, PAGE};
 use scribe_log::{Exec, map_kind};
 use scribe_tracee::{Mem, maps};
@@ -50,6 +51,11 @@ impl Replayer {
             error,
         })?;
         let sud = !options.no_sud && crate::record::sud_available();
+        let shared = if options.no_agent || !sud {
+            None
+        } else {
+            Shared::new(0, 0).ok()
+        };
         let files = ReplayFiles::new(&log);
         let mut replayer = Replayer {
             machine: Machine::new(sud),
@@ -63,6 +69,7 @@ impl Replayer {
             cpuid,
             xstate,
             agent_image,
+            shared,
             files,
             backing: HashMap::new(),
             root_pid: pid,
@@ -146,6 +153,7 @@ impl Replayer {
             temporary: None,
             stepping: false,
             search: None,
+            area: None,
             history: VecDeque::new(),
         };
         self.tasks.insert(id, Box::new(task));
@@ -223,7 +231,7 @@ impl Replayer {
             match record {
                 Record::Data { addr, bytes } => {
                     state.data.push((addr, bytes.to_vec()));
-                    state.head = None;
+                    state.take();
                 }
                 Record::Exec(exec) => {
                     self.consume(lane);
@@ -328,6 +336,10 @@ impl Replayer {
                 return Err(ReplayError::Setup { what, error });
             }
         }
+        if let Some(shared) = &self.shared {
+            let mapped = map_shared(&mut self.machine, tid, &space.mem, &base, shared)?;
+            space.agent.set(mapped);
+        }
         self.write_contents(id, &space.mem, exec)?;
         let stopped = self.machine.stopped(tid)?;
         if self.machine.sud {
@@ -359,6 +371,7 @@ impl Replayer {
         if lane != old_lane && !self.lanes.contains_key(&lane) {
             self.add_lane(lane, id);
         }
+        self.agent_for(id)?;
         self.ready.push_back(old_lane);
         self.ready.push_back(lane);
         Ok(())

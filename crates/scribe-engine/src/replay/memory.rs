@@ -1,7 +1,7 @@
 //! Calls that shape the address space, repeated at the recorded addresses.
 
 use super::*;
-use scribe_abi::{AGENT_END, PAGE, SCRATCH_BASE, SCRATCH_END, is_ours};
+use scribe_abi::{OURS, PAGE, is_ours};
 use scribe_log::{MapInfo, Syscall};
 use scribe_syscalls::Special;
 use std::os::fd::AsRawFd;
@@ -43,11 +43,7 @@ impl Replayer {
             return self.inject_expecting(id, call.nr.into(), args, ret);
         }
         let mut at = args[0];
-        for (hole, hole_end) in [
-            (AGENT_BASE, AGENT_END),
-            (SCRATCH_BASE, SCRATCH_END),
-            (end, end),
-        ] {
+        for (hole, hole_end) in OURS.into_iter().chain([(end, end)]) {
             let part_end = hole.min(end);
             if at < part_end {
                 let mut part = args;

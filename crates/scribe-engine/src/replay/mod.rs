@@ -5,6 +5,7 @@
 //! asks for is what it asked for then. Lanes run in parallel. Nothing that a replayed task does
 //! reaches the system, except what shapes its own address space and tasks.
 
+mod agent;
 mod aio;
 mod calls;
 mod divergence;
@@ -16,6 +17,7 @@ mod tracer;
 
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
 
+use crate::agent::{Shared, TaskSlot};
 use crate::cpu::{Cpuid, Trapped};
 use crate::machine::{Go, Machine, si_code};
 use crate::record::Outcome;
@@ -25,7 +27,7 @@ use files::ReplayFiles;
 use scribe_abi::{AGENT_BASE, ENTRY_SYSCALL};
 use scribe_kernel::signal::frame::FaultInfo;
 use scribe_kernel::signal::{Action, AltStack, Dispositions};
-use scribe_log::{LaneReader, LogReader, Record, Section, action, flags, place};
+use scribe_log::{LaneReader, LogReader, Record, Section, action, flags, patch, place};
 use scribe_syscalls::Call;
 use scribe_tracee::inject::{call_args, call_regs};
 use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
@@ -42,6 +44,8 @@ pub struct ReplayOptions {
     pub verify: bool,
     /// How many events of the diverging task are reported.
     pub backlog: usize,
+    /// All calls by trap, none in the process.
+    pub no_agent: bool,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
     pub no_sud: bool,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
@@ -99,6 +103,8 @@ pub enum Ending {
 pub struct ReplayStats {
     /// Events replayed.
     pub events: u64,
+    /// Those of them that agents answered, without a stop.
+    pub fast: u64,
     /// Hashes compared.
     pub verified: u64,
     /// ptrace stops.
@@ -151,10 +157,14 @@ struct Task {
     /// The mask that its call had installed when signals interrupted it.
     temporary: Option<u64>,
     history: VecDeque<Rc<[u8]>>,
+    /// What it shares with its agent.
+    area: Option<TaskSlot>,
 }
 
 struct Lane {
     reader: LaneReader,
+    /// What was read ahead, for agents.
+    ahead: agent::Ahead,
     current: u32,
     /// The next record, encoded, if it was read already.
     head: Option<Rc<[u8]>>,
@@ -177,6 +187,8 @@ pub struct Replayer {
     cpuid: Cpuid,
     xstate: scribe_kernel::xstate::XstateLayout,
     agent_image: std::fs::File,
+    /// Memory shared with the agents, unless the fast path is off.
+    shared: Option<Rc<Shared>>,
     files: ReplayFiles,
     /// Memory of files that replayed processes share, by the number in their mappings.
     backing: HashMap<u32, std::fs::File>,
@@ -353,6 +365,10 @@ impl Replayer {
             let way = self.way(id);
             return Ok(self.machine.go(tid, way, 0)?);
         }
+        if self.signal_in_agent(id, signal, &info)? {
+            return Ok(());
+        }
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         if task.search.is_some() {
             if signal == libc::SIGTRAP && self.on_search_trap(id)? {
                 return Ok(());
@@ -417,21 +433,16 @@ impl Replayer {
 
     /// Makes sure that the lane's next record is in `head`; false at its end.
     fn fetch(&mut self, lane_id: u32) -> Result<bool> {
+        self.catch_up(lane_id);
         let Some(lane) = self.lanes.get_mut(&lane_id) else {
             return Ok(false);
         };
-        if lane.head.is_some() {
-            return Ok(true);
-        }
         if lane.ended {
             return Ok(false);
         }
-        match lane.reader.next_raw() {
-            Ok(Some(bytes)) => {
-                lane.head = Some(bytes.into());
-                Ok(true)
-            }
-            Ok(None) => {
+        match lane.fetch() {
+            Ok(true) => Ok(true),
+            Ok(false) => {
                 lane.ended = true;
                 Ok(false)
             }
@@ -449,7 +460,7 @@ impl Replayer {
     fn consume(&mut self, lane_id: u32) -> Option<Rc<[u8]>> {
         self.stats.events += 1;
         let lane = self.lanes.get_mut(&lane_id)?;
-        let record = lane.head.take()?;
+        let record = lane.take()?;
         let current = lane.current;
         let backlog = self.options.backlog;
         if let Some(task) = self.tasks.get_mut(&current) {
@@ -466,6 +477,10 @@ impl Replayer {
     /// Takes the lane as far as it goes without application code.
     fn advance(&mut self, lane_id: u32) -> Result<()> {
         loop {
+            // Its agent may be reading ahead.
+            if self.runs(lane_id) {
+                return Ok(());
+            }
             if !self.fetch(lane_id)? {
                 return self.at_end(lane_id);
             }
@@ -485,7 +500,7 @@ impl Replayer {
                 (Record::Data { addr, bytes }, _) => {
                     let lane = self.lanes.get_mut(&lane_id).expect("the lane exists");
                     lane.data.push((*addr, bytes.to_vec()));
-                    lane.head = None;
+                    lane.take();
                 }
                 (Record::Switch { task, flags }, state) => {
                     let in_call = flags & flags::PREV_IN_CALL != 0;
@@ -534,6 +549,13 @@ impl Replayer {
                     )));
                 }
                 (_, Some(State::Running | State::Execing)) => return Ok(()),
+                (Record::Patch { flags, sites }, Some(State::Idle | State::Arrived(_))) => {
+                    if state == Some(State::Idle) && flags & patch::HERE == 0 {
+                        return self.resume(current);
+                    }
+                    self.consume(lane_id);
+                    self.patch(current, *flags, sites)?;
+                }
                 (Record::Merge { into_lane, .. }, Some(State::Arrived(_))) => {
                     let into = *into_lane;
                     self.consume(lane_id);
@@ -587,6 +609,13 @@ impl Replayer {
         }
     }
 
+    /// Whether the lane's task runs application code.
+    fn runs(&self, lane_id: u32) -> bool {
+        let current = self.lanes.get(&lane_id).map(|lane| lane.current);
+        let task = current.and_then(|current| self.tasks.get(&current));
+        task.is_some_and(|task| task.lane == lane_id && task.state == State::Running)
+    }
+
     /// No more records in this lane.
     fn at_end(&mut self, lane_id: u32) -> Result<()> {
         let unfinished: Vec<u32> = self
@@ -611,6 +640,15 @@ impl Replayer {
         }
         self.lanes.remove(&from);
         self.ready.push_back(into);
+        let moved: Vec<u32> = self
+            .tasks
+            .values()
+            .filter(|task| task.lane == into)
+            .map(|task| task.id)
+            .collect();
+        for id in moved {
+            self.agent_for(id)?;
+        }
         Ok(())
     }
 
@@ -619,7 +657,9 @@ impl Replayer {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.state = State::Running;
         task.temporary = None;
-        let (tid, app) = (task.tid, task.app);
+        let (tid, mut app) = (task.tid, task.app);
+        app.rip = task.space.sites.borrow().resume(app.rip);
+        self.lend_to_agent(id);
         self.machine.stopped(tid)?.set_regs(&app)?;
         self.go_application(id)
     }

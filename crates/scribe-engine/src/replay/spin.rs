@@ -12,7 +12,9 @@ impl Replayer {
         let tid = task.tid;
         let mem = &task.space.mem;
         let stopped = self.machine.stopped(tid)?;
-        stopped.set_regs(&task.app)?;
+        let mut app = task.app;
+        app.rip = task.space.sites.borrow().resume(app.rip);
+        stopped.set_regs(&app)?;
         if point.has_regs(&task.app) && Point::here(stopped, &task.app, mem, layout)? == point {
             let lane = task.lane;
             self.consume(lane);
@@ -32,6 +34,7 @@ impl Replayer {
         });
         task.state = State::Running;
         task.temporary = None;
+        self.lend_to_agent(id);
         if stepping {
             self.machine.go_with(tid, |stopped| stopped.step(0))?;
         } else {

@@ -97,7 +97,7 @@ impl Recorder {
         } else {
             place::HERE
         };
-        match lane.token.holder() {
+        match lane.area.token.holder() {
             _ if state == State::Exiting => {
                 // Its end is in the log already.
                 for (addr, bytes) in writes {
@@ -228,7 +228,7 @@ impl Recorder {
         let Some(lane) = self.lanes.get(&lane_id) else {
             return;
         };
-        if let Ok(Some(left)) = lane.token.try_acquire(id) {
+        if let Ok(Some(left)) = lane.area.token.try_acquire(id) {
             self.stats.switches += 1;
             let flags = if left == Left::InCall {
                 flags::PREV_IN_CALL
@@ -257,6 +257,7 @@ impl Recorder {
         let Some(&target) = self.by_tid.get(&pid) else {
             return Ok(None);
         };
+        self.tracing_begins()?;
         let task = self.task(id);
         let tid = task.tid;
         let at = match nr {
@@ -293,6 +294,7 @@ impl Recorder {
         row: &'static Row,
         call: Call,
     ) -> Result<()> {
+        self.tracing_begins()?;
         let [pid, local, locals, remote, remotes, flags] = call.args;
         let Some(&target) = self.by_tid.get(&(pid as Tid)) else {
             // SAFETY: no signal is sent.

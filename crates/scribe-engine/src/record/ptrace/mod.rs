@@ -175,9 +175,17 @@ pub(super) struct Ptrace {
     grouped: HashMap<u32, i32>,
     /// Writes to memory that wait for a sync point.
     later: Vec<Later>,
+    /// The program has begun to trace, or to write to the memory of other processes.
+    used: bool,
 }
 
 impl Ptrace {
+    /// Whether the program traces, or has traced: then no agent works, and no text is patched, as
+    /// tracers look at texts, registers and single steps.
+    pub(super) fn in_use(&self) -> bool {
+        self.used
+    }
+
     /// Whether the task executes single instructions.
     pub(super) fn steps(&self, id: u32) -> bool {
         let tracee = self.tracees.get(&id);
@@ -206,6 +214,14 @@ impl Recorder {
         tracee
             .and_then(|tracee| self.tasks.get(&tracee.tracer))
             .map_or(0, |tracer| tracer.tid)
+    }
+
+    /// The program begins to trace.
+    fn tracing_begins(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.ptrace.used, true) {
+            return Ok(());
+        }
+        self.quiet_agents()
     }
 
     fn tracee(&mut self, id: u32) -> Option<&mut Tracee> {

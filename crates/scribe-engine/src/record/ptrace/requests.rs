@@ -36,6 +36,7 @@ impl Recorder {
         row: &'static Row,
         call: Call,
     ) -> Result<()> {
+        self.tracing_begins()?;
         let [request, pid, addr, data, ..] = call.args;
         let request = request as u32;
         let pid = pid as Tid;

@@ -1,0 +1,227 @@
+//! Memory that the engine shares with all traced processes of a recording or replay, mapped at the
+//! same place in each, so that a fork inherits it.
+//!
+//! ```text
+//! SHARED_BASE + 0          Config
+//!             + FILES      classes of descriptors, one table for each set of descriptors
+//!             + TASKS      task areas: registers, the agent's stack
+//!             + LANES      lane areas: token, ring
+//! ```
+//!
+//! A ring is a buffer that is filled from its beginning: whoever holds the lane's token appends
+//! (record) or takes (replay) whole records; the engine empties or fills it while the lane stands
+//! still, and begins at the start again.
+
+use crate::PAGE;
+use crate::fast::FastTable;
+use crate::token::Token;
+use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+
+/// Above Java's compressed pointers (32 GiB), below the scratch areas.
+pub const SHARED_BASE: u64 = 0x8_0000_0000;
+/// Bytes that [`Config`] has.
+pub const CONFIG_LEN: u64 = 32 * PAGE;
+/// Offset of the tables of descriptor classes.
+pub const FILES: u64 = CONFIG_LEN;
+/// Descriptors in a table; those above have no class.
+pub const FILES_FDS: u64 = 4096;
+/// How many tables.
+pub const FILES_SLOTS: u64 = 256;
+/// Offset of the task areas.
+pub const TASKS: u64 = 2 << 20;
+/// Bytes of a task area.
+pub const TASK_LEN: u64 = 4 * PAGE;
+/// How many tasks can have one at a time; others call by trap.
+pub const TASK_SLOTS: u64 = 1024;
+/// Offset of the lane areas.
+pub const LANES: u64 = TASKS + TASK_LEN * TASK_SLOTS;
+/// Bytes of a lane area.
+pub const LANE_LEN: u64 = 64 * PAGE;
+/// Bytes of a lane's ring, behind the page with the rest.
+pub const RING_LEN: u64 = LANE_LEN - PAGE;
+/// Where the ring begins in a lane area.
+pub const PAGE_OF_LANE: usize = PAGE as usize;
+/// How many lanes can have one at a time.
+pub const LANE_SLOTS: u64 = 256;
+/// Bytes of all.
+pub const SHARED_LEN: u64 = LANES + LANE_LEN * LANE_SLOTS;
+/// End of the shared memory.
+pub const SHARED_END: u64 = SHARED_BASE + SHARED_LEN;
+
+const _: () = assert!(size_of::<Config>() as u64 <= CONFIG_LEN);
+const _: () = assert!(FILES + FILES_FDS * FILES_SLOTS <= TASKS);
+
+/// What holds for all processes.
+#[repr(C)]
+pub struct Config {
+    /// Verbosity of the recording.
+    pub level: u32,
+    /// Bytes of each input that are kept in the log.
+    pub keep: u32,
+    /// The calls of the fast path.
+    pub table: FastTable,
+}
+
+/// What belongs to one address space; private memory at [`crate::PROCESS`], written by the engine.
+#[repr(C)]
+pub struct Process {
+    /// Used by the agent's entry, which runs with the token only.
+    pub saved_rcx: u64,
+    /// Address of the lane's area; 0: no agent here.
+    pub lane: u64,
+}
+
+/// What the agent does with a call.
+#[allow(missing_docs)]
+pub mod mode {
+    /// Passes all to the engine.
+    pub const PASS: u32 = 0;
+    pub const RECORD: u32 = 1;
+    pub const REPLAY: u32 = 2;
+}
+
+/// How far the agent is with the present call.
+#[allow(missing_docs)]
+pub mod phase {
+    /// In application code, or the event is written.
+    pub const OUTSIDE: u32 = 0;
+    /// The call is not over: it has no event.
+    pub const INSIDE: u32 = 1;
+    /// The kernel has returned from it; no event yet.
+    pub const MADE: u32 = 2;
+}
+
+/// Why the agent passes a call to the engine ([`TaskArea::reason`]).
+#[allow(missing_docs)]
+pub mod reason {
+    /// The engine is to handle it from the beginning.
+    pub const CALL: u32 = 1;
+    /// Something interrupted it: `result` is one of the kernel's restart codes.
+    pub const INTERRUPTED: u32 = 2;
+    /// It was made and has its result, but no event; outputs are in place.
+    pub const RETURNED: u32 = 3;
+    /// Its event is done; something else has to be done before the application goes on.
+    pub const DONE: u32 = 4;
+}
+
+/// What the agent asks the engine for in the middle of a call ([`TaskArea::reason`]).
+#[allow(missing_docs)]
+pub mod ask {
+    /// To empty the ring.
+    pub const DRAIN: u32 = 16;
+    /// To fill the ring.
+    pub const FILL: u32 = 17;
+}
+
+/// Counters of a task, for statistics.
+#[allow(missing_docs)]
+pub mod counter {
+    pub const FAST: usize = 0;
+    /// No row for the call.
+    pub const NO_ROW: usize = 1;
+    /// The descriptor's class is not known or needs the engine.
+    pub const DESCRIPTOR: usize = 2;
+    /// May wait, and others share the lane.
+    pub const WAITS: usize = 3;
+    /// A signal, or others wait.
+    pub const ASKED: usize = 4;
+    /// Too much data, odd arguments.
+    pub const ODD: usize = 5;
+    /// Replay: the next record is another.
+    pub const RECORD: usize = 6;
+    pub const COUNT: usize = 8;
+}
+
+/// What belongs to one task. The fields up to `saved` are at fixed offsets, which the agent's entry
+/// knows.
+#[repr(C)]
+#[derive(Debug)]
+pub struct TaskArea {
+    /// 0x00: the call's number, then its result.
+    pub rax: u64,
+    /// 0x08: its arguments, rdi to r9.
+    pub args: [u64; 6],
+    /// 0x38.
+    pub rsp: u64,
+    /// 0x40.
+    pub flags: u64,
+    /// 0x48: where to return to.
+    pub ret: u64,
+    /// 0x50: not 0 if a signal waits that can be delivered, or the engine wants the task for other
+    /// reasons: its next call is the engine's.
+    pub pending: AtomicU32,
+    /// 0x54: see [`mode`].
+    pub mode: AtomicU32,
+    /// 0x58: see [`phase`].
+    pub phase: AtomicU32,
+    /// 0x5c: see [`reason`] and [`ask`].
+    pub reason: AtomicU32,
+    /// 0x60: rbx, rbp, r12 to r15, in case the agent is broken off.
+    pub saved: [u64; 6],
+    /// Address of the area of its lane.
+    pub lane: AtomicU64,
+    /// Address of its table of classes.
+    pub files: AtomicU64,
+    /// Where outputs of calls that wait go, and how much room there is.
+    pub scratch: AtomicU64,
+    #[allow(missing_docs)]
+    pub scratch_len: AtomicU64,
+    /// The kernel's result of the call at hand.
+    pub result: AtomicI64,
+    /// The hash of its inputs.
+    pub hash: AtomicU32,
+    /// Number of the task.
+    pub task: AtomicU32,
+    /// See [`counter`].
+    pub counters: [AtomicU64; counter::COUNT],
+}
+
+/// The agent's stack begins here in a task area and grows downwards.
+pub const STACK_TOP: u64 = TASK_LEN;
+
+/// What belongs to one lane; the ring is behind this page.
+#[repr(C)]
+#[derive(Debug)]
+pub struct LaneArea {
+    /// Who may run.
+    pub token: Token,
+    /// 0x40: address of the area of the task that has the token; 0: it has none.
+    pub area: AtomicU64,
+    /// More than one task is in the lane: the token is to be given up for calls that wait.
+    pub crowded: AtomicU32,
+    /// Somebody waits for the token in the engine: after its present call the holder goes there.
+    pub wanted: AtomicU32,
+    /// The next call is the engine's (to store hashes).
+    pub look: AtomicU32,
+    /// Bytes of the ring that hold records.
+    pub head: AtomicU32,
+    /// Bytes of the ring that were taken.
+    pub tail: AtomicU32,
+}
+
+/// One table of classes: see [`crate::fast::class`].
+pub type Classes = [AtomicU8; FILES_FDS as usize];
+
+/// Address of a task area in traced processes.
+pub const fn task_address(slot: u32) -> u64 {
+    SHARED_BASE + TASKS + slot as u64 * TASK_LEN
+}
+
+/// Address of a lane area in traced processes.
+pub const fn lane_address(slot: u32) -> u64 {
+    SHARED_BASE + LANES + slot as u64 * LANE_LEN
+}
+
+/// Address of a table of classes in traced processes.
+pub const fn files_address(slot: u32) -> u64 {
+    SHARED_BASE + FILES + slot as u64 * FILES_FDS
+}
+
+const _: () = assert!(core::mem::offset_of!(TaskArea, rsp) == 0x38);
+const _: () = assert!(core::mem::offset_of!(TaskArea, flags) == 0x40);
+const _: () = assert!(core::mem::offset_of!(TaskArea, ret) == 0x48);
+const _: () = assert!(core::mem::offset_of!(TaskArea, pending) == 0x50);
+const _: () = assert!(core::mem::offset_of!(TaskArea, phase) == 0x58);
+const _: () = assert!(core::mem::offset_of!(TaskArea, reason) == 0x5c);
+const _: () = assert!(core::mem::offset_of!(TaskArea, saved) == 0x60);
+const _: () = assert!(core::mem::offset_of!(LaneArea, area) == 0x40);

@@ -1,0 +1,45 @@
+//! The code that lies inside every traced process: no libc, no allocation, no thread-local storage,
+//! no writable data of its own, no vector registers. It knows nothing of the engine but the memory
+//! that both share (`scribe_abi::shared`).
+//!
+//! May depend on `scribe-abi` only.
+#![no_std]
+#![no_main]
+
+mod copy;
+mod entry;
+mod plan;
+mod record;
+mod replay;
+mod ring;
+
+use core::sync::atomic::Ordering::Relaxed;
+use scribe_abi::shared::{Config, SHARED_BASE, TaskArea, mode, reason};
+
+/// Called by the entry with the registers of a call in the task's area. 0: the call is done.
+/// Otherwise why the engine has to see it.
+#[unsafe(no_mangle)]
+extern "C" fn scribe_agent_main(area: *mut TaskArea) -> u32 {
+    // SAFETY: the entry passes the area of the task that holds the token; until it gives that up
+    // nobody else touches what is not atomic in it.
+    let area = unsafe { &mut *area };
+    match area.mode.load(Relaxed) {
+        mode::RECORD => record::call(area),
+        mode::REPLAY => replay::call(area),
+        _ => reason::CALL,
+    }
+}
+
+/// What holds for all processes.
+fn config() -> &'static Config {
+    // SAFETY: the engine maps it before any place is patched, and does not change it afterwards.
+    unsafe { &*(SHARED_BASE as *const Config) }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {
+        // SAFETY: an instruction that traps; the engine finds that it is no place it knows.
+        unsafe { core::arch::asm!("ud2") };
+    }
+}

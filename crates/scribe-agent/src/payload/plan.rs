@@ -1,0 +1,264 @@
+//! From a row and the arguments of a call to the memory that it reaches: what
+//! `scribe_syscalls::plan` computes, for rows of the simple form, without allocation. A test
+//! compares the two.
+
+use core::mem::MaybeUninit;
+use scribe_abi::fast::{FastBuf, FastRow, MAX_BUFS, MAX_IOVEC, MAX_RW, dir, len, nested, out};
+use scribe_abi::hash::{Hash, PIECE};
+
+/// Addresses from here on are never user memory (five-level paging).
+const USER_END: u64 = 1 << 56;
+const MAX: usize = MAX_BUFS + MAX_IOVEC;
+
+/// A buffer of the call at hand.
+#[derive(Clone, Copy)]
+pub struct Buf {
+    /// Where it is.
+    pub addr: u64,
+    /// How many bytes are reachable.
+    pub cap: u64,
+    /// See [`dir`].
+    pub dir: u8,
+    /// It is hashed.
+    pub input: bool,
+    /// It must not be moved.
+    pub in_place: bool,
+    /// The argument that points to it; elements of an iovec: that of the iovec.
+    pub arg: u8,
+    out: u8,
+    out_arg: u8,
+    out_n: u32,
+    /// An element of an iovec: bytes in the elements before it.
+    before: Option<u64>,
+}
+
+/// The buffers of a call.
+pub struct Plan {
+    bufs: [MaybeUninit<Buf>; MAX],
+    count: usize,
+}
+
+impl Plan {
+    /// Without buffers.
+    #[inline(always)]
+    pub fn new() -> Plan {
+        Plan {
+            bufs: [const { MaybeUninit::uninit() }; MAX],
+            count: 0,
+        }
+    }
+
+    /// The buffers found.
+    #[inline(always)]
+    pub fn bufs(&self) -> &[Buf] {
+        // SAFETY: the first `count` were written.
+        unsafe { core::slice::from_raw_parts(self.bufs.as_ptr().cast(), self.count) }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, buf: Buf) {
+        if let Some(slot) = self.bufs.get_mut(self.count) {
+            slot.write(buf);
+            self.count += 1;
+        }
+    }
+
+    /// Finds the buffers. False: the call is not one of the simple kind.
+    ///
+    /// # Safety
+    ///
+    /// Faults at the application's addresses are recovered from.
+    #[inline(always)]
+    pub unsafe fn fill(&mut self, row: &FastRow, args: &[u64; 6]) -> bool {
+        for rule in row.bufs.iter().take(usize::from(row.nbufs)) {
+            let addr = arg(args, rule.arg);
+            if addr == 0 || addr >= USER_END {
+                continue;
+            }
+            if rule.sigmask != 0 {
+                return false;
+            }
+            // SAFETY: the caller recovers.
+            let Some(mut cap) = (unsafe { capacity(rule, args, addr) }) else {
+                return false;
+            };
+            if rule.sockaddr != 0 {
+                cap = cap.min(128);
+            }
+            if rule.nested != nested::NONE && cap > 1024 * 16 {
+                cap = 0;
+            }
+            cap = cap.min(MAX_RW).min(USER_END - addr);
+            if cap == 0 {
+                continue;
+            }
+            self.push(Buf {
+                addr,
+                cap,
+                dir: rule.dir,
+                input: rule.input != 0,
+                in_place: rule.in_place != 0,
+                arg: rule.arg,
+                out: rule.out,
+                out_arg: rule.out_arg,
+                out_n: rule.out_n,
+                before: None,
+            });
+            // SAFETY: the caller recovers.
+            if rule.nested != nested::NONE && !unsafe { self.iovec(rule, addr, cap) } {
+                return false;
+            }
+        }
+        true
+    }
+
+    unsafe fn iovec(&mut self, rule: &FastBuf, addr: u64, cap: u64) -> bool {
+        let count = cap / 16;
+        if count > MAX_IOVEC as u64 {
+            return false;
+        }
+        let mut before = 0u64;
+        for i in 0..count {
+            // SAFETY: the caller recovers.
+            let (base, len) = unsafe { (word(addr + i * 16), word(addr + i * 16 + 8)) };
+            let cap = len.min(MAX_RW.saturating_sub(before));
+            if base != 0 && base < USER_END && cap != 0 {
+                let out = rule.nested == nested::IOVEC_OUT;
+                self.push(Buf {
+                    addr: base,
+                    cap: cap.min(USER_END - base),
+                    dir: if out { dir::OUT } else { dir::IN },
+                    input: !out,
+                    in_place: false,
+                    arg: rule.arg,
+                    out: out::NOTHING,
+                    out_arg: 0,
+                    out_n: 0,
+                    before: Some(before),
+                });
+            }
+            before = before.saturating_add(len);
+        }
+        true
+    }
+
+    /// The hash of the call's inputs.
+    ///
+    /// # Safety
+    ///
+    /// Faults at the application's addresses are recovered from.
+    #[inline(always)]
+    pub unsafe fn hash(&self, row: &FastRow, args: &[u64; 6]) -> u32 {
+        let mut hash = Hash::new(row.nr.into());
+        for arg in args.iter().take(usize::from(row.nargs)) {
+            hash.word(*arg);
+        }
+        for buf in self.bufs().iter().filter(|buf| buf.input) {
+            let mut done = 0;
+            while done < buf.cap {
+                let piece = (buf.cap - done).min(PIECE as u64);
+                // SAFETY: the caller recovers.
+                unsafe { hash.memory((buf.addr + done) as *const u8, piece as usize) };
+                done += piece;
+            }
+        }
+        hash.finish()
+    }
+}
+
+impl Buf {
+    /// How many bytes of it a call with this result wrote.
+    ///
+    /// # Safety
+    ///
+    /// Faults at the application's addresses are recovered from.
+    #[inline(always)]
+    pub unsafe fn written(&self, args: &[u64; 6], ret: i64) -> u64 {
+        if self.dir == dir::IN {
+            return 0;
+        }
+        let failed = (-4095..0).contains(&ret);
+        let count = if failed { 0 } else { ret as u64 };
+        let n = match self.out {
+            out::ALWAYS => self.cap,
+            _ if failed => 0,
+            _ if let Some(before) = self.before => count.saturating_sub(before),
+            out::FULL => self.cap,
+            out::POSITIVE if ret > 0 => self.cap,
+            out::RET => count,
+            out::RET_FITS if count <= self.cap => count,
+            out::RET_TIMES => count.saturating_mul(self.out_n.into()),
+            out::RET_PLUS => count.saturating_add(self.out_n.into()),
+            // SAFETY: the caller recovers.
+            out::AT_PTR => unsafe { u64::from(half(arg(args, self.out_arg))) },
+            _ => 0,
+        };
+        n.min(self.cap)
+    }
+}
+
+#[inline(always)]
+fn arg(args: &[u64; 6], index: u8) -> u64 {
+    args.get(usize::from(index)).copied().unwrap_or(0)
+}
+
+#[inline(always)]
+unsafe fn word(addr: u64) -> u64 {
+    // SAFETY: the caller recovers from faults.
+    unsafe { (addr as *const u64).read_unaligned() }
+}
+
+#[inline(always)]
+unsafe fn half(addr: u64) -> u32 {
+    if addr == 0 {
+        return 0;
+    }
+    // SAFETY: the caller recovers from faults.
+    unsafe { (addr as *const u32).read_unaligned() }
+}
+
+/// Bytes that a pointer reaches; `None`: not to be told here.
+#[inline(always)]
+unsafe fn capacity(rule: &FastBuf, args: &[u64; 6], addr: u64) -> Option<u64> {
+    let value = arg(args, rule.len_arg);
+    let int = (value as i32).max(0) as u64;
+    let n = u64::from(rule.len_n);
+    Some(match rule.len {
+        len::FIXED => n,
+        len::ARG => value,
+        len::ARG32 => int,
+        len::SMALL if value > 4096 => 0,
+        len::SMALL => value,
+        len::ELEMS => value.saturating_mul(n),
+        len::ELEMS32 => int * n,
+        // SAFETY: the caller recovers from faults.
+        len::AT_PTR => unsafe { (half(value) as i32).max(0) as u64 },
+        // SAFETY: as above.
+        len::STR => unsafe { string(addr, n) },
+        _ => return None,
+    })
+}
+
+/// Length of a string with its NUL, at most `max`.
+unsafe fn string(addr: u64, max: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut at = addr;
+    // SAFETY: aligned words do not reach into pages behind the string; the caller recovers.
+    unsafe {
+        while at % 8 != 0 {
+            if at - addr >= max || (at as *const u8).read() == 0 {
+                return (at - addr + 1).min(max);
+            }
+            at += 1;
+        }
+        while at - addr < max {
+            let word = (at as *const u64).read();
+            let zero = word.wrapping_sub(ONES) & !word & (ONES << 7);
+            if zero != 0 {
+                return (at - addr + u64::from(zero.trailing_zeros() / 8) + 1).min(max);
+            }
+            at += 8;
+        }
+    }
+    max
+}

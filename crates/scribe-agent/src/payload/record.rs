@@ -1,0 +1,182 @@
+//! The fast path of a recording: the call is made here, and its record appended to the lane's ring.
+
+use crate::entry::{BAIL, ask, kernel};
+use crate::plan::Plan;
+use crate::ring::{Writer, head, lane, place, publish, section_len};
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::{Relaxed, Release};
+use scribe_abi::fast::{FastRow, NO_ARG, block, class, dir, effect};
+use scribe_abi::log::{self, ARGS, IN, OUT, RECORD_HEAD};
+use scribe_abi::shared::{FILES_FDS, RING_LEN, TaskArea, ask, counter, phase, reason};
+
+/// Longest record that is made here: one that is longer is the engine's.
+const LONGEST: u64 = RING_LEN / 2;
+
+/// Makes the call in the area's registers. See `scribe_agent_main`.
+pub fn call(area: &mut TaskArea) -> u32 {
+    area.phase.store(phase::INSIDE, Release);
+    match attempt(area) {
+        Ok(why) => {
+            count(area, counter::FAST);
+            area.phase.store(phase::OUTSIDE, Release);
+            why
+        }
+        Err((why, which)) => {
+            count(area, which);
+            why
+        }
+    }
+}
+
+#[inline(always)]
+fn count(area: &TaskArea, which: usize) {
+    let counter = &area.counters[which];
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
+}
+
+type Attempt = Result<u32, (u32, usize)>;
+
+#[inline(always)]
+fn attempt(area: &mut TaskArea) -> Attempt {
+    let lane = lane(area);
+    if area.pending.load(Relaxed) != 0 || lane.look.load(Relaxed) != 0 {
+        return Err((reason::CALL, counter::ASKED));
+    }
+    let config = crate::config();
+    let args = area.args;
+    let row = match config.table.find(area.rax & 0xffff_ffff, &args) {
+        Some(row) if row.slow == 0 => row,
+        _ => return Err((reason::CALL, counter::NO_ROW)),
+    };
+    let waits = may_wait(area, row).ok_or((reason::CALL, counter::DESCRIPTOR))?;
+    if waits && lane.crowded.load(Relaxed) != 0 {
+        return Err((reason::CALL, counter::WAITS));
+    }
+    let odd = Err((reason::CALL, counter::ODD));
+    let mut plan = Plan::new();
+    // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
+    if !unsafe { plan.fill(row, &args) } {
+        return odd;
+    }
+    let mut room = RECORD_HEAD as u64 + 12 + section_len(48);
+    let keep = if config.level > 0 { u64::from(config.keep) } else { 0 };
+    for buf in plan.bufs() {
+        if buf.dir != dir::OUT {
+            room += section_len(16 + buf.cap.min(keep));
+        }
+        if buf.dir != dir::IN {
+            room += section_len(8 + buf.cap);
+        }
+    }
+    if room > LONGEST {
+        return odd;
+    }
+    if u64::from(head(lane)) + room > RING_LEN {
+        area.reason.store(ask::DRAIN, Relaxed);
+        ask();
+    }
+    // SAFETY: as above.
+    let hash = unsafe { plan.hash(row, &args) };
+    let start = place(lane, head(lane));
+    let mut record = Writer(start);
+    record.word(0);
+    record.word(0);
+    record.half(hash);
+    if config.level > 0 {
+        record.section(ARGS, 48);
+        args.iter().for_each(|arg| record.word(*arg));
+        for buf in plan.bufs().iter().filter(|buf| buf.dir != dir::OUT) {
+            let kept = buf.cap.min(keep);
+            record.section(IN, 16 + kept);
+            record.word(buf.addr);
+            record.word(buf.cap);
+            record.memory(buf.addr, kept);
+        }
+    }
+    let [a, b, c, d, e, f] = args;
+    let ret = kernel(area, &[area.rax & 0xffff_ffff, a, b, c, d, e, f]);
+    if ret == BAIL {
+        return Err((reason::CALL, counter::ASKED));
+    }
+    area.result.store(ret, Relaxed);
+    if (-516..=-512).contains(&ret) {
+        return Err((reason::INTERRUPTED, counter::ASKED));
+    }
+    area.hash.store(hash, Relaxed);
+    area.phase.store(phase::MADE, Release);
+    note_descriptors(area, row, ret);
+    for buf in plan.bufs() {
+        // SAFETY: as above.
+        let len = unsafe { buf.written(&args, ret) };
+        if len > 0 {
+            record.section(OUT, 8 + len);
+            record.word(buf.addr);
+            record.memory(buf.addr, len);
+        }
+    }
+    let end = record.0;
+    let body = end as u64 - start as u64 - RECORD_HEAD as u64;
+    let mut record = Writer(start);
+    record.word(u64::from(log::SYSCALL) | u64::from(row.nr) << 16 | body << 32);
+    record.word(ret as u64);
+    publish(lane, end);
+    area.rax = ret as u64;
+    if area.pending.load(Relaxed) != 0 || lane.wanted.load(Relaxed) != 0 {
+        return Ok(reason::DONE);
+    }
+    Ok(0)
+}
+
+fn classes(area: &TaskArea, fd: u64) -> Option<&AtomicU8> {
+    let fd = fd & 0xffff_ffff;
+    // SAFETY: the table has an entry for each descriptor below FILES_FDS.
+    (fd < FILES_FDS).then(|| unsafe { &*((area.files.load(Relaxed) + fd) as *const AtomicU8) })
+}
+
+/// Whether the call may have to wait; `None`: its descriptor is not one for the fast path.
+#[inline(always)]
+fn may_wait(area: &TaskArea, row: &FastRow) -> Option<bool> {
+    if row.fd_arg == NO_ARG {
+        return Some(row.block != block::NEVER);
+    }
+    let fd = *area.args.get(usize::from(row.fd_arg))?;
+    let known = classes(area, fd)?.load(Relaxed);
+    let unfit = class::SLOW_READ * u8::from(row.effect == effect::READS)
+        | class::SLOW_WRITE * u8::from(row.effect == effect::WRITES);
+    if known & class::KNOWN == 0 || known & unfit != 0 {
+        return None;
+    }
+    Some(match row.block {
+        block::NEVER => false,
+        block::FD => known & class::MAY_BLOCK != 0,
+        _ => true,
+    })
+}
+
+/// Forgets what was known of descriptors that the call has changed.
+#[inline(always)]
+fn note_descriptors(area: &TaskArea, row: &FastRow, ret: i64) {
+    let forget = |fd: u64| {
+        if let Some(class) = classes(area, fd) {
+            class.store(0, Relaxed);
+        }
+    };
+    let arg = area.args.get(usize::from(row.effect_arg)).copied().unwrap_or(0);
+    match row.effect {
+        effect::OPENS if ret >= 0 => forget(ret as u64),
+        effect::CHANGES => forget(arg),
+        effect::DUPS => {
+            forget(arg);
+            if ret >= 0 {
+                forget(ret as u64);
+            }
+        }
+        effect::OPENS2 if ret >= 0 => {
+            // SAFETY: the kernel has just written there.
+            let two = unsafe { (arg as *const [u32; 2]).read_unaligned() };
+            forget(two[0].into());
+            forget(two[1].into());
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,480 @@
+//! The agent as recorder and replayer know it: the memory shared with it, and the patched places of
+//! an address space.
+
+use scribe_abi::fast::class;
+use scribe_abi::shared::{
+    self, Classes, Config, FILES_FDS, FILES_SLOTS, LANE_SLOTS, LaneArea, PAGE_OF_LANE, SHARED_LEN,
+    TASK_SLOTS, TaskArea,
+};
+use scribe_abi::token::Token;
+use scribe_abi::{
+    AGENT_BASE, AGENT_CODE_LEN, AGENT_END, CALL_AFTER, CALL_BAIL, CALL_BEGIN, CALL_INSN, ENTRY_ASK,
+    ENTRY_PASSED, PROCESS, STUB_COUNT, STUBS,
+};
+use scribe_tracee::patch::{Extent, Site};
+use scribe_tracee::{Mem, Regs, Result};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::ops::Deref;
+use std::os::fd::FromRawFd;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// The memory shared with all traced processes.
+pub struct Shared {
+    /// What they map.
+    pub file: File,
+    base: NonNull<u8>,
+    free: RefCell<[Vec<u32>; 3]>,
+}
+
+/// Kinds of slots.
+#[derive(Clone, Copy)]
+enum Kind {
+    Files,
+    Task,
+    Lane,
+}
+
+impl Shared {
+    /// Creates it. `level` and `keep`: see [`Config`].
+    pub fn new(level: u32, keep: u32) -> std::io::Result<Rc<Shared>> {
+        // SAFETY: a valid name; the descriptor is owned by the File.
+        let file = unsafe {
+            let fd = libc::memfd_create(c"scribe-shared".as_ptr(), libc::MFD_CLOEXEC);
+            if fd < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            File::from_raw_fd(fd)
+        };
+        file.set_len(SHARED_LEN)?;
+        // SAFETY: a new mapping of a file of that length.
+        let base = unsafe {
+            use std::os::fd::AsRawFd;
+            let at = libc::mmap(
+                std::ptr::null_mut(),
+                SHARED_LEN as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                0,
+            );
+            if at == libc::MAP_FAILED {
+                return Err(std::io::Error::last_os_error());
+            }
+            NonNull::new(at.cast::<u8>()).ok_or_else(std::io::Error::last_os_error)?
+        };
+        let table = scribe_syscalls::fast_table();
+        // SAFETY: the mapping is page-aligned and large enough (checked in scribe-abi); nobody else
+        // knows of it yet.
+        unsafe {
+            let config = base.cast::<Config>().as_ptr();
+            (&raw mut (*config).level).write(level);
+            (&raw mut (*config).keep).write(keep);
+            (&raw mut (*config).table).write(*table);
+        }
+        let list = |count: u64| (0..count as u32).rev().collect();
+        Ok(Rc::new(Shared {
+            file,
+            base,
+            free: RefCell::new([list(FILES_SLOTS), list(TASK_SLOTS), list(LANE_SLOTS)]),
+        }))
+    }
+
+    fn take(self: &Rc<Shared>, kind: Kind) -> Option<Slot> {
+        let index = self.free.borrow_mut()[kind as usize].pop()?;
+        Some(Slot {
+            shared: self.clone(),
+            kind,
+            index,
+        })
+    }
+
+    /// A task area for the task.
+    pub fn task(self: &Rc<Shared>, task: u32) -> Option<TaskSlot> {
+        let slot = TaskSlot(self.take(Kind::Task)?);
+        // SAFETY: the slot is this owner's; all zero is a valid value of these integers.
+        unsafe { slot.0.place::<TaskArea>().write(std::mem::zeroed()) };
+        slot.task.store(task, Relaxed);
+        Some(slot)
+    }
+
+    /// A table of classes, nothing known.
+    pub fn files(self: &Rc<Shared>) -> Option<FilesSlot> {
+        let slot = FilesSlot(self.take(Kind::Files)?);
+        slot.clear();
+        Some(slot)
+    }
+
+    /// A lane area whose free token `task` had last; memory of our own if there is no room.
+    pub fn lane(shared: Option<&Rc<Shared>>, task: u32) -> LaneMemory {
+        let fresh = LaneArea {
+            token: Token::new(task),
+            area: Default::default(),
+            crowded: Default::default(),
+            wanted: Default::default(),
+            look: Default::default(),
+            head: Default::default(),
+            tail: Default::default(),
+        };
+        match shared.and_then(|shared| shared.take(Kind::Lane)) {
+            Some(slot) => {
+                // SAFETY: the slot is this owner's.
+                unsafe { slot.place::<LaneArea>().write(fresh) };
+                LaneMemory::Shared(slot)
+            }
+            None => LaneMemory::Own(Box::new(fresh)),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, to which no slot leads any more: each holds a reference.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), SHARED_LEN as usize) };
+    }
+}
+
+/// A piece of the shared memory that has an owner.
+pub struct Slot {
+    shared: Rc<Shared>,
+    kind: Kind,
+    index: u32,
+}
+
+impl Slot {
+    /// Its address in traced processes.
+    pub fn address(&self) -> u64 {
+        match self.kind {
+            Kind::Files => shared::files_address(self.index),
+            Kind::Task => shared::task_address(self.index),
+            Kind::Lane => shared::lane_address(self.index),
+        }
+    }
+
+    fn place<T>(&self) -> *mut T {
+        let offset = self.address() - shared::SHARED_BASE;
+        // SAFETY: slots lie within the mapping.
+        unsafe { self.shared.base.as_ptr().add(offset as usize).cast() }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.free.borrow_mut()[self.kind as usize].push(self.index);
+    }
+}
+
+/// The area of a task.
+pub struct TaskSlot(pub Slot);
+
+impl Deref for TaskSlot {
+    type Target = TaskArea;
+
+    fn deref(&self) -> &TaskArea {
+        // SAFETY: initialised at its creation; the plain fields are written by the agent only while
+        // its task runs, and read here only while it is stopped.
+        unsafe { &*self.0.place::<TaskArea>() }
+    }
+}
+
+/// A table of classes of descriptors.
+pub struct FilesSlot(pub Slot);
+
+impl FilesSlot {
+    fn classes(&self) -> &Classes {
+        // SAFETY: atomic integers, of which any value is valid.
+        unsafe { &*self.0.place::<Classes>() }
+    }
+
+    /// The class of a descriptor; 0 where none is known.
+    pub fn get(&self, fd: i32) -> u8 {
+        self.classes()
+            .get(fd as usize)
+            .map_or(0, |class| class.load(Relaxed))
+    }
+
+    /// Sets the class.
+    pub fn set(&self, fd: i32, to: u8) {
+        if let Some(class) = self.classes().get(fd as usize) {
+            class.store(to, Relaxed);
+        }
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        for class in self.classes().iter().filter(|c| c.load(Relaxed) != 0) {
+            class.store(0, Relaxed);
+        }
+    }
+
+    /// What a fork finds.
+    pub fn copy_to(&self, other: &FilesSlot) {
+        for (from, to) in self.classes().iter().zip(other.classes()) {
+            let class = from.load(Relaxed);
+            if class != 0 {
+                to.store(class, Relaxed);
+            }
+        }
+    }
+}
+
+const _: () = assert!(class::KNOWN != 0 && FILES_FDS > 0);
+
+/// The area of a lane, with its ring; or, for more lanes than there is room for, without one.
+pub enum LaneMemory {
+    /// Traced processes see it.
+    Shared(Slot),
+    /// They do not.
+    Own(Box<LaneArea>),
+}
+
+impl Deref for LaneMemory {
+    type Target = LaneArea;
+
+    fn deref(&self) -> &LaneArea {
+        match self {
+            // SAFETY: initialised at its creation; all fields are atomic.
+            LaneMemory::Shared(slot) => unsafe { &*slot.place::<LaneArea>() },
+            LaneMemory::Own(area) => area,
+        }
+    }
+}
+
+impl LaneMemory {
+    /// Its address in traced processes; 0: it has none.
+    pub fn address(&self) -> u64 {
+        match self {
+            LaneMemory::Shared(slot) => slot.address(),
+            LaneMemory::Own(_) => 0,
+        }
+    }
+
+    /// Whether it has a ring.
+    pub fn has_ring(&self) -> bool {
+        matches!(self, LaneMemory::Shared(_))
+    }
+
+    /// The ring's bytes that are filled and not taken. Bad numbers (the memory is the traced
+    /// program's too) give less.
+    pub fn filled(&self) -> (u32, &[u8]) {
+        let LaneMemory::Shared(slot) = self else {
+            return (0, &[]);
+        };
+        let head = self.head.load(Acquire).min(shared::RING_LEN as u32);
+        let tail = self.tail.load(Relaxed).min(head);
+        // SAFETY: within the ring. Whoever holds the lane's token writes behind `head` only.
+        let bytes = unsafe {
+            let ring = slot.place::<u8>().add(PAGE_OF_LANE);
+            std::slice::from_raw_parts(ring.add(tail as usize), (head - tail) as usize)
+        };
+        (tail, bytes)
+    }
+
+    /// The ring's bytes between `from` and what was taken.
+    pub fn taken(&self, from: u32) -> &[u8] {
+        let LaneMemory::Shared(slot) = self else {
+            return &[];
+        };
+        let tail = self.tail.load(Acquire).min(shared::RING_LEN as u32);
+        let from = from.min(tail);
+        // SAFETY: within the ring; what was taken is not written to before the ring begins anew.
+        unsafe {
+            let ring = slot.place::<u8>().add(PAGE_OF_LANE);
+            std::slice::from_raw_parts(ring.add(from as usize), (tail - from) as usize)
+        }
+    }
+
+    /// Begins the ring anew. Nobody of the lane may run.
+    pub fn reset(&self) {
+        self.tail.store(0, Relaxed);
+        self.head.store(0, Release);
+    }
+
+    /// Appends to the ring, if there is room. Nobody of the lane may run.
+    pub fn put(&self, bytes: &[u8]) -> bool {
+        let LaneMemory::Shared(slot) = self else {
+            return false;
+        };
+        let head = self.head.load(Relaxed);
+        if u64::from(head) + bytes.len() as u64 > shared::RING_LEN {
+            return false;
+        }
+        // SAFETY: within the ring, behind what is filled.
+        unsafe {
+            let ring = slot.place::<u8>().add(PAGE_OF_LANE + head as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), ring, bytes.len());
+        }
+        self.head.store(head + bytes.len() as u32, Release);
+        true
+    }
+}
+
+/// Where a task stands that stopped in Scribe's own code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It passes its call on.
+    Passed,
+    /// It asks for something.
+    Asked,
+    /// Before its call: it has to be sent to the bail-out if that must not be made.
+    BeforeCall,
+    /// Right behind its call.
+    BehindCall,
+    /// Anywhere else in the agent or in a stub.
+    Inside,
+}
+
+impl Place {
+    /// The place of these registers; `None`: application code.
+    pub fn of(regs: &Regs) -> Option<Place> {
+        let offset = regs.rip.wrapping_sub(AGENT_BASE);
+        if (CALL_BEGIN..=CALL_INSN).contains(&offset) {
+            Some(Place::BeforeCall)
+        } else if offset == ENTRY_PASSED + 1 {
+            Some(Place::Passed)
+        } else if offset == ENTRY_ASK + 1 {
+            Some(Place::Asked)
+        } else if offset == CALL_AFTER {
+            Some(Place::BehindCall)
+        } else if offset < AGENT_CODE_LEN || (STUBS..AGENT_END).contains(&regs.rip) {
+            Some(Place::Inside)
+        } else {
+            None
+        }
+    }
+}
+
+/// Keeps a task that stopped at this place from making its call, or from making it again.
+/// Whether the registers changed.
+pub fn give_up_call(place: Place, regs: &mut Regs) -> bool {
+    match place {
+        Place::BeforeCall => {
+            regs.rip = AGENT_BASE + CALL_BAIL;
+            regs.orig_rax = u64::MAX;
+            true
+        }
+        Place::BehindCall if (-516..=-512).contains(&(regs.rax as i64)) => {
+            // Without this the kernel would restart the call behind our back.
+            regs.orig_rax = u64::MAX;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Tells an address space which lane its tasks are in; 0: there is no agent.
+pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
+    mem.write(PROCESS + 8, &address.to_le_bytes())
+}
+
+/// The patched places of an address space.
+#[derive(Clone, Debug, Default)]
+pub struct Sites {
+    by_start: BTreeMap<u64, (Site, Vec<u8>)>,
+    by_stub: Vec<u64>,
+    /// How often calls from a place that is not patched came up; `u32::MAX`: it cannot be.
+    pub tried: HashMap<u64, u32>,
+    /// Mappings known to be program text, with what is known of their file.
+    pub text: Vec<crate::record::Text>,
+    /// Nothing is to be patched any more.
+    pub off: bool,
+}
+
+impl Sites {
+    /// A place for a new stub.
+    pub fn next_stub(&self) -> Option<u16> {
+        let next = self.by_stub.len() as u64;
+        (next < STUB_COUNT).then_some(next as u16)
+    }
+
+    /// Whether nothing was ever patched.
+    pub fn is_empty(&self) -> bool {
+        self.by_stub.is_empty()
+    }
+
+    /// Patches a place. False: the bytes there are not what they were taken for.
+    pub fn patch(&mut self, mem: &Mem, site: Site) -> Result<bool> {
+        let original = mem.read_vec(site.start(), (site.end() - site.start()) as usize)?;
+        let Some(code) = site.code(&original) else {
+            return Ok(false);
+        };
+        if usize::from(site.stub) != self.by_stub.len() {
+            return Ok(false);
+        }
+        for (addr, bytes) in &code {
+            mem.write(*addr, bytes)?;
+        }
+        self.by_stub.push(site.start());
+        self.by_start.insert(site.start(), (site, original));
+        Ok(true)
+    }
+
+    /// The place whose stub the agent was to return to.
+    pub fn by_tail(&self, tail: u64) -> Option<Site> {
+        let stub = tail.checked_sub(STUBS)? / scribe_abi::STUB_SIZE;
+        let start = self.by_stub.get(stub as usize)?;
+        let (site, _) = self.by_start.get(start)?;
+        (site.tail() == tail).then_some(*site)
+    }
+
+    /// The place around an address.
+    pub fn around(&self, addr: u64) -> Option<Site> {
+        let (_, (site, _)) = self.by_start.range(..=addr).next_back()?;
+        (addr < site.end()).then_some(*site)
+    }
+
+    /// Where a task that stands at `rip` has to go on.
+    pub fn resume(&self, rip: u64) -> u64 {
+        self.around(rip)
+            .and_then(|site| site.resume(rip))
+            .unwrap_or(rip)
+    }
+
+    /// Puts the program's bytes back in a range, and forgets the places there. Their stubs stay
+    /// used: a task may stand in one.
+    pub fn restore(&mut self, mem: &Mem, start: u64, end: u64) -> Vec<Site> {
+        let inside = |site: &Site| site.start() < end && site.end() > start;
+        let all = self.by_start.range(..end);
+        let hit: Vec<u64> = all
+            .filter(|(_, (site, _))| inside(site))
+            .map(|(at, _)| *at)
+            .collect();
+        let mut gone = Vec::new();
+        for at in hit {
+            if let Some((site, original)) = self.by_start.remove(&at) {
+                // What was unmapped meanwhile needs no restoring.
+                let _ = mem.write(site.start(), &original);
+                gone.push(site);
+            }
+        }
+        self.text.retain(|text| text.end <= start || text.start >= end);
+        self.tried.retain(|at, _| !(start..end).contains(at));
+        gone
+    }
+}
+
+/// Encodes patched places for the log: 12 bytes each.
+pub fn encode_sites(sites: &[Site]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(sites.len() * 12);
+    for site in sites {
+        bytes.extend_from_slice(&site.syscall.to_le_bytes());
+        bytes.extend_from_slice(&site.stub.to_le_bytes());
+        bytes.extend_from_slice(&[site.extent.before, site.extent.after]);
+    }
+    bytes
+}
+
+/// Decodes what [`encode_sites`] made.
+pub fn decode_sites(bytes: &[u8]) -> impl Iterator<Item = Site> + '_ {
+    bytes.chunks_exact(12).map(|entry| Site {
+        syscall: u64::from_le_bytes(entry[..8].try_into().expect("eight bytes")),
+        stub: u16::from_le_bytes([entry[8], entry[9]]),
+        extent: Extent {
+            before: entry[10],
+            after: entry[11],
+        },
+    })
+}

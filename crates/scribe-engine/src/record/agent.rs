@@ -1,0 +1,510 @@
+//! The agents' side of a recording: who may record by itself, what agents pass on, and which places
+//! are patched.
+
+use super::calls::Kind;
+use super::*;
+use crate::agent::{Place, encode_sites, give_up_call, set_lane};
+use scribe_abi::ENTRY_FAULT;
+use scribe_abi::shared::{ask, mode, phase, reason};
+use scribe_log::patch;
+use scribe_syscalls::Call;
+use scribe_tracee::inject::call_args;
+use scribe_tracee::maps;
+use scribe_tracee::patch::{Extent, FarBranches, Site, WINDOW, extent};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// From this call on a place is worth patching: what is called once is cheaper by trap.
+const WORTH: u32 = 2;
+/// Text longer than this is searched for branches only around a place.
+const LONG_TEXT: u64 = 32 << 20;
+
+/// The memory to share with agents; `None`: all calls come by trap.
+pub(super) fn shared(options: &RecordOptions, sud: bool) -> Option<Rc<Shared>> {
+    // What agents do not write.
+    let more = options.level > 1
+        || options.registers
+        || options.checksum == start::Checksums::Every;
+    if options.no_agent || !sud || more {
+        return None;
+    }
+    Shared::new(options.level, calls::INPUT_KEPT[options.level as usize] as u32).ok()
+}
+
+/// A mapping that holds program text of a file, private and not writable.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    branches: Rc<FarBranches>,
+}
+
+/// Far branches of files, by device, inode, modification time and the mapped part.
+#[derive(Default)]
+pub(super) struct Texts {
+    known: HashMap<(u64, u64, i64, u64, u64), Rc<FarBranches>>,
+}
+
+impl Recorder {
+    /// Begins a lane with one task.
+    pub(super) fn new_lane(&mut self, lane: u32, task: u32) {
+        let area = Rc::new(Shared::lane(self.shared.as_ref(), task));
+        self.log.open(lane, &area);
+        self.lanes.insert(lane, Lane::new(task, area));
+    }
+
+    /// Other tasks are in the lane than before, or they are in another than before: tells their
+    /// agents.
+    pub(super) fn lane_changed(&mut self, lane: u32) -> Result<()> {
+        let Some(state) = self.lanes.get(&lane) else {
+            return Ok(());
+        };
+        state.count_members();
+        let address = state.area.address();
+        for member in state.members.clone() {
+            self.tell_lane(member, address)?;
+        }
+        Ok(())
+    }
+
+    fn tell_lane(&self, id: u32, address: u64) -> Result<()> {
+        let Some(task) = self.tasks.get(&id) else {
+            return Ok(());
+        };
+        if let Some(area) = &task.area {
+            area.lane.store(address, Relaxed);
+        }
+        if task.space.agent.get() {
+            set_lane(&task.space.mem, address)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a task what it needs for an agent: after exec, or as a child.
+    pub(super) fn agent_for(&mut self, id: u32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        if let Some(shared) = &self.shared
+            && task.space.agent.get()
+        {
+            if task.area.is_none() {
+                task.area = shared.task(id);
+            }
+            let mut files = task.files.borrow_mut();
+            if files.classes.is_none() {
+                files.classes = shared.files();
+            }
+            if let (Some(area), Some(classes)) = (&task.area, &files.classes) {
+                area.files.store(classes.0.address(), Relaxed);
+            }
+        } else {
+            task.area = None;
+        }
+        let lane = task.lane;
+        self.lane_changed(lane)
+    }
+
+    /// Whether the task's agent may record calls by itself.
+    fn may_record(&self, id: u32) -> bool {
+        let task = self.task(id);
+        task.seccomp == Seccomp::Disabled
+            && !self.ptrace.in_use()
+            && task.area.as_ref().is_some_and(|area| area.files.load(Relaxed) != 0)
+            && self.lanes[&task.lane].area.has_ring()
+    }
+
+    /// The task is about to run application code, with the token: its agent takes over.
+    pub(super) fn lend_to_agent(&mut self, id: u32) -> Result<()> {
+        if self.shared.is_none() {
+            return Ok(());
+        }
+        if self.ptrace.in_use() {
+            self.unpatch(id, 0, u64::MAX)?;
+            self.task(id).space.sites.borrow_mut().off = true;
+        }
+        let may = self.may_record(id);
+        let asked = self.stops_before_call(id);
+        let task = self.task(id);
+        let lane = &self.lanes[&task.lane];
+        if let Some(area) = &task.area {
+            let waits = asked || task.stash.next(Mask(task.mask)).is_some();
+            area.pending.store(waits.into(), Relaxed);
+            area.phase.store(phase::OUTSIDE, Relaxed);
+            let to = if may { mode::RECORD } else { mode::PASS };
+            area.mode.store(to, Relaxed);
+            let scratch = task.slot.map(scratch_base).unwrap_or(0);
+            area.scratch.store(scratch, Relaxed);
+        }
+        self.log.drain(task.lane);
+        lane.area.reset();
+        Ok(())
+    }
+
+    /// Agents of all tasks pass on what they are at: something has begun that they cannot do.
+    pub(super) fn quiet_agents(&mut self) -> Result<()> {
+        let running: Vec<Tid> = self
+            .tasks
+            .values()
+            .filter(|task| {
+                if let Some(area) = &task.area {
+                    area.mode.store(mode::PASS, Relaxed);
+                    area.pending.store(1, Relaxed);
+                }
+                task.area.is_some() && task.state == State::App
+            })
+            .map(|task| task.tid)
+            .collect();
+        for tid in running {
+            if let Some(&id) = self.by_tid.get(&tid) {
+                self.task_mut(id).run.ask();
+            }
+            let asked = self.machine.interrupt(tid);
+            self.survive(asked.map_err(Into::into))?;
+        }
+        Ok(())
+    }
+
+    /// How far the agent of a task is with a call.
+    pub(super) fn agent_phase(&self, id: u32) -> u32 {
+        let area = self.task(id).area.as_ref();
+        area.map_or(phase::OUTSIDE, |area| area.phase.load(Relaxed))
+    }
+
+    /// A signal that stopped a task whose state is `App`. True: it was in the agent, and all is done.
+    pub(super) fn signal_in_agent(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: &[u8; 128],
+    ) -> Result<bool> {
+        if self.shared.is_none() {
+            return Ok(false);
+        }
+        let task = self.task(id);
+        let tid = task.tid;
+        let mut regs = self.machine.stopped(tid)?.regs()?;
+        let Some(place) = Place::of(&regs) else {
+            return Ok(false);
+        };
+        let trap = signal == libc::SIGTRAP && si_code(info) == libc::SI_KERNEL;
+        if trap && place == Place::Passed {
+            self.end_search(id)?;
+            return self.passed_on(id, regs);
+        }
+        if trap && place == Place::Asked {
+            let task = self.task(id);
+            let wish = task.area.as_ref().map(|area| area.reason.load(Relaxed));
+            if wish == Some(ask::DRAIN) {
+                self.log.drain(task.lane);
+                self.lanes[&task.lane].area.reset();
+                self.log.maybe_flush();
+                self.look_now_and_then(id);
+            }
+            self.machine.go(tid, Go::Application, 0)?;
+            return Ok(true);
+        }
+        if task.run.search.is_some() {
+            return Ok(false);
+        }
+        if signals::is_synchronous(signal, info) {
+            return self.agent_fault(id, regs);
+        }
+        let action = task.sighand.borrow().what_to_do(signal as u32);
+        use scribe_kernel::signal::{Action, DefaultAction};
+        let blocked = task.mask >> (signal - 1) & 1 != 0;
+        let nothing = matches!(
+            action,
+            Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue)
+        );
+        if !nothing || blocked {
+            let task = self.task_mut(id);
+            task.stash.push(signal as u32, *info);
+            if !blocked {
+                if let Some(area) = &task.area {
+                    area.pending.store(1, Relaxed);
+                }
+                if give_up_call(place, &mut regs) {
+                    self.machine.stopped(tid)?.set_regs(&regs)?;
+                }
+            }
+        }
+        self.machine.go(tid, Go::Application, 0)?;
+        Ok(true)
+    }
+
+    /// The agent touched memory that is not there: the kernel, or the engine, is to find the same.
+    fn agent_fault(&mut self, id: u32, mut regs: Regs) -> Result<bool> {
+        let task = self.task(id);
+        let Some(area) = &task.area else {
+            return Ok(false);
+        };
+        let why = match area.phase.load(Relaxed) {
+            phase::INSIDE => reason::CALL,
+            phase::MADE => reason::RETURNED,
+            _ => return Ok(false),
+        };
+        regs.rip = AGENT_BASE + ENTRY_FAULT;
+        regs.rcx = area.0.address();
+        regs.rax = why.into();
+        regs.orig_rax = u64::MAX;
+        let tid = task.tid;
+        self.machine.stopped(tid)?.set_regs(&regs)?;
+        self.machine.go(tid, Go::Application, 0)?;
+        Ok(true)
+    }
+
+    /// An agent, or a stub without one, passes a call on. False: nobody called.
+    fn passed_on(&mut self, id: u32, mut regs: Regs) -> Result<bool> {
+        let task = self.task_mut(id);
+        let Some(site) = task.space.sites.borrow().by_tail(regs.rcx) else {
+            return Ok(false);
+        };
+        // As after the instruction itself.
+        regs.rip = site.next();
+        regs.rcx = site.next();
+        regs.r11 = regs.eflags;
+        regs.orig_rax = u64::MAX;
+        let (why, result, hash) = match &task.area {
+            Some(area) => {
+                area.phase.store(phase::OUTSIDE, Relaxed);
+                let hash = area.hash.load(Relaxed);
+                (area.reason.load(Relaxed), area.result.load(Relaxed), hash)
+            }
+            None => (reason::CALL, 0, 0),
+        };
+        if task.area.as_ref().is_none_or(|area| area.lane.load(Relaxed) == 0) {
+            self.call_at(id, regs)?;
+            return Ok(true);
+        }
+        match why {
+            reason::DONE => {
+                self.task_mut(id).app = regs;
+                self.settle(id)?;
+            }
+            reason::INTERRUPTED | reason::RETURNED => {
+                let task = self.task_mut(id);
+                task.app = regs;
+                let signal = task.stash.next(Mask(task.mask)).is_some();
+                let lane = task.lane;
+                let crowded = self.lanes[&lane].members.len() > 1;
+                if why == reason::INTERRUPTED && !signal && (crowded || self.ptrace.in_use()) {
+                    // It was only fetched; it waits on as one that does not keep the token.
+                    self.dispatch(id)?;
+                    return Ok(true);
+                }
+                let call = Call {
+                    nr: regs.rax as u32,
+                    args: call_args(&regs),
+                };
+                let Some(row) = scribe_syscalls::lookup(&call) else {
+                    self.dispatch(id)?;
+                    return Ok(true);
+                };
+                let mut pending = self.prepare(id, row, call, Kind::Plain);
+                pending.ret = result;
+                pending.may_block = true;
+                if why == reason::RETURNED {
+                    // The outputs may lie where the inputs were.
+                    pending.hash = hash;
+                }
+                *self.stats.calls.entry(call.nr).or_default() += 1;
+                self.task_mut(id).call = Some(Box::new(pending));
+                self.finish_call(id)?;
+            }
+            _ => self.call_at(id, regs)?,
+        }
+        Ok(true)
+    }
+
+    /// Stores hashes now and then also where all calls are fast: the next one is to be the engine's.
+    fn look_now_and_then(&self, id: u32) {
+        if self.options.checksum != start::Checksums::Off && Instant::now() >= self.next_checksum {
+            let lane = &self.lanes[&self.task(id).lane];
+            lane.area.look.store(1, Relaxed);
+        }
+    }
+
+    /// An agent was stopped on request, as one that keeps others waiting: it is to pass its call on.
+    /// True if the task stood in the agent.
+    pub(super) fn asked_in_agent(&mut self, id: u32) -> Result<bool> {
+        let task = self.task(id);
+        let tid = task.tid;
+        let mut regs = self.machine.stopped(tid)?.regs()?;
+        let Some(place) = Place::of(&regs) else {
+            return Ok(false);
+        };
+        if let Some(area) = &task.area {
+            area.pending.store(1, Relaxed);
+        }
+        if give_up_call(place, &mut regs) {
+            self.machine.stopped(tid)?.set_regs(&regs)?;
+        }
+        self.machine.go(tid, Go::Application, 0)?;
+        Ok(true)
+    }
+
+    // ---- patching ----
+
+    /// The task's call came by trap: its place is patched if that is safe and worthwhile.
+    pub(super) fn patch_place(&mut self, id: u32) -> Result<()> {
+        if self.shared.is_none() || self.ptrace.in_use() {
+            return Ok(());
+        }
+        let task = self.task(id);
+        let at = task.app.rip.wrapping_sub(2);
+        let space = task.space.clone();
+        if !space.agent.get() || space.sites.borrow().off {
+            return Ok(());
+        }
+        {
+            let mut sites = space.sites.borrow_mut();
+            let tried = sites.tried.entry(at).or_default();
+            *tried = tried.saturating_add(1);
+            if *tried < WORTH || *tried == u32::MAX {
+                return Ok(());
+            }
+            // Whatever comes of it, it is not tried again.
+            *tried = u32::MAX;
+            if sites.around(at).is_some() {
+                return Ok(());
+            }
+        }
+        let Some(text) = self.text_at(id, at) else {
+            return Ok(());
+        };
+        let first = text.start.max(at.saturating_sub(WINDOW as u64));
+        let last = text.end.min(at + WINDOW as u64);
+        let mut window = vec![0; (last - first) as usize];
+        let got = space.mem.read_some(first, &mut window);
+        window.truncate(got);
+        let base = (first - text.start) as usize;
+        let found = extent(&window, (at - first) as usize, base, &text.branches);
+        let Some(extent) = found else {
+            return Ok(());
+        };
+        self.patch(id, at, extent)
+    }
+
+    fn patch(&mut self, id: u32, at: u64, extent: Extent) -> Result<()> {
+        let space = self.task(id).space.clone();
+        let mut sites = space.sites.borrow_mut();
+        let Some(stub) = sites.next_stub() else {
+            return Ok(());
+        };
+        let site = Site {
+            syscall: at,
+            extent,
+            stub,
+        };
+        // Places overlap where two calls stand close together; and nobody may stand inside.
+        let inside = |rip: u64| rip > site.start() && rip < site.end() && site.resume(rip).is_none();
+        let overlaps = (site.start()..site.end()).any(|addr| sites.around(addr).is_some());
+        let occupied = self
+            .tasks
+            .values()
+            .any(|task| Rc::ptr_eq(&task.space, &space) && inside(task.app.rip));
+        if overlaps || occupied {
+            return Ok(());
+        }
+        if sites.patch(&space.mem, site)? {
+            drop(sites);
+            self.stats.patched += 1;
+            let lane = self.task(id).lane;
+            let sites = encode_sites(&[site]).into();
+            self.write(lane, &Record::Patch { flags: 0, sites });
+        }
+        Ok(())
+    }
+
+    /// The text mapping around an address, if it is one whose places may be patched.
+    fn text_at(&mut self, id: u32, at: u64) -> Option<Text> {
+        let task = self.task(id);
+        let (tid, space) = (task.tid, task.space.clone());
+        let known = |space: &AddressSpace| {
+            let sites = space.sites.borrow();
+            sites.text.iter().find(|t| t.start <= at && at + 2 <= t.end).cloned()
+        };
+        if let Some(text) = known(&space) {
+            return Some(text);
+        }
+        for map in maps::read(tid) {
+            let exec = map.prot & libc::PROT_EXEC as u32 != 0;
+            let file = map.ino != 0 || map.name == "[vdso]";
+            let ours = scribe_abi::is_ours(map.start, map.end);
+            if !exec || map.writable() || map.shared || !file || ours || map.start >= 1 << 47 {
+                continue;
+            }
+            if !(map.start <= at && at + 2 <= map.end) {
+                continue;
+            }
+            let branches = self.branches_of(tid, &space, &map)?;
+            let text = Text {
+                start: map.start,
+                end: map.end,
+                branches,
+            };
+            space.sites.borrow_mut().text.push(text.clone());
+            return Some(text);
+        }
+        None
+    }
+
+    fn branches_of(
+        &mut self,
+        tid: Tid,
+        space: &AddressSpace,
+        map: &maps::Mapping,
+    ) -> Option<Rc<FarBranches>> {
+        if map.size() > LONG_TEXT {
+            return None;
+        }
+        let file = std::fs::File::open(format!("/proc/{tid}/root{}", map.name)).ok();
+        let meta = file.as_ref().and_then(|file| file.metadata().ok());
+        let meta = meta.filter(|meta| meta.ino() == map.ino && map.ino != 0);
+        let key = meta.map(|meta| (meta.dev(), meta.ino(), meta.mtime(), map.offset, map.size()));
+        if let Some(key) = key
+            && let Some(known) = self.texts.known.get(&key)
+        {
+            return Some(known.clone());
+        }
+        let mut bytes = vec![0; map.size() as usize];
+        let got = match (&file, key) {
+            (Some(file), Some(_)) => file.read_at(&mut bytes, map.offset).unwrap_or(0),
+            _ => space.mem.read_some(map.start, &mut bytes),
+        };
+        bytes.truncate(got);
+        let branches = Rc::new(FarBranches::find(&bytes));
+        if let Some(key) = key {
+            self.texts.known.insert(key, branches.clone());
+        }
+        Some(branches)
+    }
+
+    /// Puts the program's own bytes back in a range of the task's memory. The task stands at a sync
+    /// point, behind its last event.
+    pub(super) fn unpatch(&mut self, id: u32, start: u64, end: u64) -> Result<()> {
+        self.unpatch_at(id, start, end, patch::REMOVE | patch::HERE)
+    }
+
+    /// The same before a call that changes the range.
+    pub(super) fn unpatch_before_call(&mut self, id: u32, start: u64, end: u64) -> Result<()> {
+        self.unpatch_at(id, start, end, patch::REMOVE)
+    }
+
+    fn unpatch_at(&mut self, id: u32, start: u64, end: u64, flags: u8) -> Result<()> {
+        let space = self.task(id).space.clone();
+        let gone = space.sites.borrow_mut().restore(&space.mem, start, end);
+        if !gone.is_empty() {
+            let lane = self.task(id).lane;
+            let sites = encode_sites(&gone).into();
+            self.write(lane, &Record::Patch { flags, sites });
+        }
+        Ok(())
+    }
+}
+
+/// Where the scratch area of a slot is.
+fn scratch_base(slot: u64) -> u64 {
+    scribe_abi::SCRATCH_BASE + slot % scribe_abi::SCRATCH_SLOTS * scribe_abi::SCRATCH_PITCH
+}
+
