@@ -18,6 +18,7 @@ fn main() {
         let options = ReplayOptions {
             verify: true,
             backlog: 20,
+            no_agent: false,
             no_sud: false,
             output: Box::new(|stream, bytes| {
                 if stream == 2 {
