@@ -150,11 +150,11 @@ impl Recorder {
         );
         if nothing && !blocked && !traced {
             // The kernel restarts what this interrupted.
-            return Ok(self.machine.go(tid, Go::Agent, 0)?);
+            return self.go_on_in_call(id);
         }
         task.stash.push(signal as u32, info);
         if blocked || task.vfork_wait {
-            return Ok(self.machine.go(tid, Go::Agent, 0)?);
+            return self.go_on_in_call(id);
         }
         if before && task.is_parked() {
             self.want_token(id, Ready::FinishCall);
@@ -177,6 +177,20 @@ impl Recorder {
             regs.orig_rax = u64::MAX;
             self.machine.stopped(tid)?.set_regs(&regs)?;
         }
+        Ok(self.machine.go(tid, Go::Agent, 0)?)
+    }
+
+    /// A signal has no effect on a call, which goes on; unless the task was also fetched from it:
+    /// then this was the only stop that there will be.
+    fn go_on_in_call(&mut self, id: u32) -> Result<()> {
+        if self.is_fetched(id) {
+            return self.break_call(id);
+        }
+        if self.waits.is_woken(id) {
+            self.want_token(id, Ready::FinishCall);
+            return Ok(());
+        }
+        let tid = self.task(id).tid;
         Ok(self.machine.go(tid, Go::Agent, 0)?)
     }
 
