@@ -450,7 +450,8 @@ impl Sites {
                 gone.push(site);
             }
         }
-        self.text.retain(|text| text.end <= start || text.start >= end);
+        self.text
+            .retain(|text| text.end <= start || text.start >= end);
         self.tried.retain(|at, _| !(start..end).contains(at));
         gone
     }

@@ -43,9 +43,9 @@ pub use section::{
     Sections, Spawn, StrList, map_kind, stdio_kind, tag,
 };
 pub use section_writer::SectionWriter;
-pub use types::{patch,
+pub use types::{
     End, Exec, Exit, FileInfo, Signal, Start, Syscall, Tracer, Unknown, Values, action, file_flags,
-    flags, instr, kind, place,
+    flags, instr, kind, patch, place,
 };
 pub use writer::{LogWriter, Stats, WriteOptions};
 

@@ -15,7 +15,7 @@
 //!              jmp *end
 //! ```
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use scribe_abi::{AGENT_BASE, ENTRY_PATCHED, PAGE, STUB_COUNT, STUB_SIZE, STUBS};
 
 /// Bytes of the jump.
@@ -147,11 +147,7 @@ pub fn extent(text: &[u8], at: usize, base: usize, far: &FarBranches) -> Option<
     let moves = |i: &&Instruction| is_movable(i);
     let mut choices = Vec::new();
     // Best is a `mov $nr, %eax` right before.
-    if let Some(mov) = index.checked_sub(1).map(|i| &list[i])
-        && mov.code() == Code::Mov_r32_imm32
-        && mov.op0_register() == Register::EAX
-        && mov.len() == 5
-    {
+    if number_before(text, at).is_some() {
         choices.push((5, 0));
     }
     let mut after = 0;
@@ -180,6 +176,16 @@ pub fn extent(text: &[u8], at: usize, base: usize, far: &FarBranches) -> Option<
         before: before as u8,
         after: after as u8,
     })
+}
+
+/// The number of a call that a `mov $nr, %eax` right before loads. What decodes as something else
+/// there (data in front of a function, say) would end with just these bytes by chance only.
+fn number_before(text: &[u8], at: usize) -> Option<u32> {
+    let mov = text.get(at.checked_sub(5)?..at)?;
+    let nr = u32::from_le_bytes([mov[1], mov[2], mov[3], mov[4]]);
+    // With a prefix it loads another register, or less of this one.
+    let prefix = at > 5 && matches!(text[at - 6], 0x40..=0x4f | 0x66);
+    (mov[0] == 0xb8 && nr < 1024 && !prefix).then_some(nr)
 }
 
 /// The instructions around `at`, and the index of the one there. Decoding begins before it, at
@@ -242,24 +248,26 @@ impl FarBranches {
     pub fn find(text: &[u8]) -> FarBranches {
         // A bit for each byte that may be replaced.
         let mut hot = vec![0u64; text.len() / 64 + 1];
-        for at in text.windows(2).enumerate().filter(|(_, w)| *w == SYSCALL) {
-            let range = at.0.saturating_sub(BEFORE)..(at.0 + 2 + AFTER).min(text.len());
+        for at in memchr::memmem::find_iter(text, &SYSCALL) {
+            let range = at.saturating_sub(BEFORE)..(at + 2 + AFTER).min(text.len());
             range.for_each(|i| hot[i / 64] |= 1 << (i % 64));
         }
         let mut targets = Vec::new();
-        for (i, w) in text.windows(5).enumerate() {
-            let jmp = w[0] == 0xe9;
-            // The second byte of a jcc (0x0f 0x80 to 0x8f).
-            let jcc = w[0] & 0xf0 == 0x80 && i > 0 && text[i - 1] == 0x0f;
-            if jmp || jcc {
-                let distance = i32::from_le_bytes([w[1], w[2], w[3], w[4]]);
-                let target = (i as i64 + 5 + i64::from(distance)) as usize;
-                if hot
-                    .get(target / 64)
-                    .is_some_and(|bits| bits >> (target % 64) & 1 != 0)
-                {
-                    targets.push(target);
-                }
+        for at in memchr::memchr2_iter(0xe9, 0x0f, text) {
+            // jmp rel32, or the two bytes of a jcc rel32.
+            let behind = match (text[at], text.get(at + 1)) {
+                (0xe9, _) => at + 1,
+                (_, Some(0x80..=0x8f)) => at + 2,
+                _ => continue,
+            };
+            let Some(distance) = text[behind..].first_chunk() else {
+                continue;
+            };
+            let distance = i64::from(i32::from_le_bytes(*distance));
+            let target = (behind as i64 + 4 + distance) as usize;
+            let near = hot.get(target / 64);
+            if near.is_some_and(|bits| bits >> (target % 64) & 1 != 0) {
+                targets.push(target);
             }
         }
         targets.sort_unstable();
@@ -310,6 +318,28 @@ mod tests {
         assert_eq!(site.resume(0x1005), Some(stub_at + 13));
         assert_eq!(site.resume(0x1007), Some(stub_at + 0x20));
         assert_eq!(site.resume(0x1000), None);
+    }
+
+    #[test]
+    fn a_prefix_makes_it_another_instruction() {
+        // mov $39,%r8d; syscall; ret: the number is not loaded here, but the mov can be moved.
+        let code = [0x90, 0x90, 0x41, 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3];
+        assert_eq!(
+            find(&code),
+            Some(Extent {
+                before: 6,
+                after: 0
+            })
+        );
+        // Data in front of a function does not hide it.
+        let code = [0, 0, 0, 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3, 0xcc];
+        assert_eq!(
+            find(&code),
+            Some(Extent {
+                before: 5,
+                after: 0
+            })
+        );
     }
 
     #[test]

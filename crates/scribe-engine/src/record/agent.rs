@@ -21,13 +21,16 @@ const LONG_TEXT: u64 = 32 << 20;
 /// The memory to share with agents; `None`: all calls come by trap.
 pub(super) fn shared(options: &RecordOptions, sud: bool) -> Option<Rc<Shared>> {
     // What agents do not write.
-    let more = options.level > 1
-        || options.registers
-        || options.checksum == start::Checksums::Every;
+    let more =
+        options.level > 1 || options.registers || options.checksum == start::Checksums::Every;
     if options.no_agent || !sud || more {
         return None;
     }
-    Shared::new(options.level, calls::INPUT_KEPT[options.level as usize] as u32).ok()
+    Shared::new(
+        options.level,
+        calls::INPUT_KEPT[options.level as usize] as u32,
+    )
+    .ok()
 }
 
 /// A mapping that holds program text of a file, private and not writable.
@@ -109,7 +112,10 @@ impl Recorder {
         let task = self.task(id);
         task.seccomp == Seccomp::Disabled
             && !self.ptrace.in_use()
-            && task.area.as_ref().is_some_and(|area| area.files.load(Relaxed) != 0)
+            && task
+                .area
+                .as_ref()
+                .is_some_and(|area| area.files.load(Relaxed) != 0)
             && self.lanes[&task.lane].area.has_ring()
     }
 
@@ -272,7 +278,11 @@ impl Recorder {
             }
             None => (reason::CALL, 0, 0),
         };
-        if task.area.as_ref().is_none_or(|area| area.lane.load(Relaxed) == 0) {
+        if task
+            .area
+            .as_ref()
+            .is_none_or(|area| area.lane.load(Relaxed) == 0)
+        {
             self.call_at(id, regs)?;
             return Ok(true);
         }
@@ -397,7 +407,8 @@ impl Recorder {
             stub,
         };
         // Places overlap where two calls stand close together; and nobody may stand inside.
-        let inside = |rip: u64| rip > site.start() && rip < site.end() && site.resume(rip).is_none();
+        let inside =
+            |rip: u64| rip > site.start() && rip < site.end() && site.resume(rip).is_none();
         let overlaps = (site.start()..site.end()).any(|addr| sites.around(addr).is_some());
         let occupied = self
             .tasks
@@ -422,7 +433,11 @@ impl Recorder {
         let (tid, space) = (task.tid, task.space.clone());
         let known = |space: &AddressSpace| {
             let sites = space.sites.borrow();
-            sites.text.iter().find(|t| t.start <= at && at + 2 <= t.end).cloned()
+            sites
+                .text
+                .iter()
+                .find(|t| t.start <= at && at + 2 <= t.end)
+                .cloned()
         };
         if let Some(text) = known(&space) {
             return Some(text);
@@ -507,4 +522,3 @@ impl Recorder {
 fn scratch_base(slot: u64) -> u64 {
     scribe_abi::SCRATCH_BASE + slot % scribe_abi::SCRATCH_SLOTS * scribe_abi::SCRATCH_PITCH
 }
-

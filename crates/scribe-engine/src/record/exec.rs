@@ -361,7 +361,14 @@ pub(crate) fn map_shared(
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE,
     );
-    let args = [SHARED_BASE, SHARED_LEN, prot as u64, flags as u64, fd as u64, 0];
+    let args = [
+        SHARED_BASE,
+        SHARED_LEN,
+        prot as u64,
+        flags as u64,
+        fd as u64,
+        0,
+    ];
     let at = machine.inject(tid, base, libc::SYS_mmap, args)?;
     machine.inject(tid, base, libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
     Ok(at as u64 == SHARED_BASE)
@@ -435,9 +442,23 @@ fn install_agent(
         at
     };
     // The data of agent and process, and behind it the room for stubs.
-    let args = [AGENT_DATA, STUBS - AGENT_DATA, read | write, anonymous, u64::MAX, 0];
+    let args = [
+        AGENT_DATA,
+        STUBS - AGENT_DATA,
+        read | write,
+        anonymous,
+        u64::MAX,
+        0,
+    ];
     let data = call(libc::SYS_mmap, args)?;
-    let args = [STUBS, AGENT_END - STUBS, read | exec, anonymous, u64::MAX, 0];
+    let args = [
+        STUBS,
+        AGENT_END - STUBS,
+        read | exec,
+        anonymous,
+        u64::MAX,
+        0,
+    ];
     call(libc::SYS_mmap, args)?;
     mem.write(entry, &saved)?;
     if code != AGENT_BASE as i64 || data != AGENT_DATA as i64 {

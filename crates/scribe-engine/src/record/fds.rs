@@ -79,7 +79,11 @@ impl FdCache {
     }
 
     fn get(&self, fd: i32) -> Option<&FdInfo> {
-        if self.classes.as_ref().is_some_and(|classes| classes.get(fd) == 0) {
+        if self
+            .classes
+            .as_ref()
+            .is_some_and(|classes| classes.get(fd) == 0)
+        {
             return None;
         }
         self.known.get(&fd)
@@ -162,7 +166,9 @@ impl Recorder {
         if info.edit.is_some() || info.direct || info.system.is_some() {
             class |= class::SLOW_READ;
         }
-        let mapped = info.file.is_some_and(|key| self.shared_files.contains_key(&key));
+        let mapped = info
+            .file
+            .is_some_and(|key| self.shared_files.contains_key(&key));
         if info.shown != 0 || info.memory_of.is_some() || mapped {
             class |= class::SLOW_WRITE;
         }

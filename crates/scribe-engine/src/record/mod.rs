@@ -42,11 +42,11 @@ use scribe_kernel::seccomp::Seccomp;
 use scribe_kernel::signal::frame::FaultInfo;
 use scribe_kernel::signal::{AltStack, Dispositions, Mask, SignalQueue};
 use scribe_log::{LogWriter, Record, flags};
-use std::sync::atomic::Ordering::Relaxed;
 use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Why a recording ended early. What was recorded until then is in the log.

@@ -136,7 +136,9 @@ impl Recorder {
             files: if has(libc::CLONE_FILES) {
                 from.files.clone()
             } else {
-                Rc::new(RefCell::new(from.files.borrow().forked(self.shared.as_ref())))
+                Rc::new(RefCell::new(
+                    from.files.borrow().forked(self.shared.as_ref()),
+                ))
             },
             space,
             lane: if share { from.lane } else { self.next_lane },

@@ -176,7 +176,11 @@ impl Replayer {
         let address = lane.ahead.area.address();
         if let Some(area) = &task.area {
             area.lane.store(address, Relaxed);
-            let to = if address == 0 { mode::PASS } else { mode::REPLAY };
+            let to = if address == 0 {
+                mode::PASS
+            } else {
+                mode::REPLAY
+            };
             area.mode.store(to, Relaxed);
         }
         Ok(set_lane(&task.space.mem, address)?)
@@ -197,7 +201,12 @@ impl Replayer {
     }
 
     /// A signal that stopped a running task. True: it was in the agent, and all is done.
-    pub(super) fn signal_in_agent(&mut self, id: u32, signal: i32, info: &[u8; 128]) -> Result<bool> {
+    pub(super) fn signal_in_agent(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: &[u8; 128],
+    ) -> Result<bool> {
         let task = self.task(id);
         if task.space.sites.borrow().is_empty() {
             return Ok(false);
@@ -228,7 +237,10 @@ impl Replayer {
                 area.phase.store(phase::OUTSIDE, Relaxed);
                 area.reason.load(Relaxed)
             });
-            let bare = task.area.as_ref().is_none_or(|area| area.lane.load(Relaxed) == 0);
+            let bare = task
+                .area
+                .as_ref()
+                .is_none_or(|area| area.lane.load(Relaxed) == 0);
             if task.search.is_some() {
                 self.missed(id)?;
             }
