@@ -69,7 +69,11 @@ SECTIONS {
     . = 0x70000200;
     .text : {
         KEEP(*(.scribe_entry))
-        *(.text .text.* .rodata .rodata.*)
+        *(.text .text.*)
+        . = ALIGN(16);
+        /* \"endscode\": constants are behind it. */
+        QUAD(0x65646f6373646e65)
+        *(.rodata .rodata.*)
     }
     .data : { *(.data .data.* .bss .bss.* .got .got.*) }
     ASSERT(SIZEOF(.data) == 0, \"the agent has writable data\")

@@ -2,6 +2,10 @@
 
 /// Length of a record's head: kind (1 byte), flags (1), argument (2), length of the body (4).
 pub const RECORD_HEAD: usize = 8;
+/// Kind of a switch's record: the task (4 bytes).
+pub const SWITCH: u8 = 1;
+/// Flag of switches: the task before is inside a call.
+pub const PREV_IN_CALL: u8 = 1;
 /// Kind of a system call's record: the number is the argument; the body begins with the result (8
 /// bytes) and the hash of the inputs (4).
 pub const SYSCALL: u8 = 2;

@@ -30,7 +30,15 @@ pub const FILES_SLOTS: u64 = 256;
 /// Offset of the task areas.
 pub const TASKS: u64 = 2 << 20;
 /// Bytes of a task area.
-pub const TASK_LEN: u64 = 4 * PAGE;
+pub const TASK_LEN: u64 = 8 * PAGE;
+/// Where in it the beginning of a record is kept while its call waits.
+pub const STAGE: u64 = PAGE;
+/// Bytes there.
+pub const STAGE_LEN: u64 = PAGE;
+/// Where in it outputs of calls that wait go, if they fit.
+pub const NEAR_SCRATCH: u64 = 2 * PAGE;
+/// Bytes there.
+pub const NEAR_SCRATCH_LEN: u64 = 4 * PAGE;
 /// How many tasks can have one at a time; others call by trap.
 pub const TASK_SLOTS: u64 = 1024;
 /// Offset of the lane areas.
@@ -111,6 +119,10 @@ pub mod ask {
     pub const DRAIN: u32 = 16;
     /// To fill the ring.
     pub const FILL: u32 = 17;
+    /// To hand on the token, which was given up while somebody waited for it in the engine.
+    pub const RELEASED: u32 = 18;
+    /// To get the token: waiting for it here has taken long.
+    pub const TOKEN: u32 = 19;
 }
 
 /// Counters of a task, for statistics.
@@ -189,8 +201,13 @@ pub struct LaneArea {
     pub area: AtomicU64,
     /// More than one task is in the lane: the token is to be given up for calls that wait.
     pub crowded: AtomicU32,
-    /// Somebody waits for the token in the engine: after its present call the holder goes there.
+    /// Somebody has waited for the token in the engine for a timeslice: after its present call the
+    /// holder goes there.
     pub wanted: AtomicU32,
+    /// Somebody waits for the token in the engine: who gives it up tells.
+    pub queued: AtomicU32,
+    /// How many agents wait for the token (more, if some were killed), sleeping on its word.
+    pub waiters: AtomicU32,
     /// The next call is the engine's (to store hashes).
     pub look: AtomicU32,
     /// Bytes of the ring that hold records.

@@ -43,6 +43,11 @@ impl Token {
         }
     }
 
+    /// The word that is the holder, for who sleeps on it (futex(2)).
+    pub fn word(&self) -> &AtomicU32 {
+        &self.holder
+    }
+
     /// The present holder.
     pub fn holder(&self) -> Option<u32> {
         match self.holder.load(Ordering::Acquire) {

@@ -115,6 +115,8 @@ impl Shared {
             area: Default::default(),
             crowded: Default::default(),
             wanted: Default::default(),
+            queued: Default::default(),
+            waiters: Default::default(),
             look: Default::default(),
             head: Default::default(),
             tail: Default::default(),
@@ -249,6 +251,23 @@ impl LaneMemory {
         match self {
             LaneMemory::Shared(slot) => slot.address(),
             LaneMemory::Own(_) => 0,
+        }
+    }
+
+    /// Wakes an agent that sleeps for the token, which is free.
+    pub fn wake_one(&self) {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        if self.waiters.load(Relaxed) == 0 {
+            return;
+        }
+        // SAFETY: FUTEX_WAKE looks at the address only.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.token.word().as_ptr(),
+                libc::FUTEX_WAKE,
+                1,
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// Numbers of the record kinds.
 #[allow(missing_docs)]
 pub mod kind {
-    pub const SWITCH: u8 = 1;
+    pub const SWITCH: u8 = scribe_abi::log::SWITCH;
     pub const SYSCALL: u8 = scribe_abi::log::SYSCALL;
     pub const DATA: u8 = 3;
     pub const SIGNAL: u8 = scribe_abi::log::SIGNAL;
@@ -31,7 +31,7 @@ pub mod kind {
 /// Bits of the `flags` of records. Unknown bits are kept.
 pub mod flags {
     /// [`crate::Record::Switch`]: the task that had the lane before is inside a call.
-    pub const PREV_IN_CALL: u8 = 1;
+    pub const PREV_IN_CALL: u8 = scribe_abi::log::PREV_IN_CALL;
     /// [`super::Syscall`]: a write that was shown on standard output.
     pub const STDOUT: u8 = 1;
     /// [`super::Syscall`]: a write that was shown on standard error.

@@ -31,6 +31,16 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     }
 }
 
+/// Whether both ranges hold the same.
+///
+/// # Safety
+///
+/// Both can be read, or the caller recovers from faults.
+pub unsafe fn same(a: *const u8, b: *const u8, len: usize) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { (0..len).all(|i| a.add(i).read_volatile() == b.add(i).read_volatile()) }
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     // SAFETY: the C function's contract; the string move calls nothing.

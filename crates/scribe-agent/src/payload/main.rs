@@ -12,6 +12,7 @@ mod plan;
 mod record;
 mod replay;
 mod ring;
+mod token;
 
 use core::sync::atomic::Ordering::Relaxed;
 use scribe_abi::shared::{Config, SHARED_BASE, TaskArea, mode, reason};

@@ -30,6 +30,10 @@ pub struct Buf {
     out_n: u32,
     /// An element of an iovec: bytes in the elements before it.
     before: Option<u64>,
+    /// An element of an iovec: its place in that.
+    index: u32,
+    /// Where it lies during the call; 0: where the application has it.
+    placed: u64,
 }
 
 /// The buffers of a call.
@@ -103,6 +107,8 @@ impl Plan {
                 out_arg: rule.out_arg,
                 out_n: rule.out_n,
                 before: None,
+                index: 0,
+                placed: 0,
             });
             // SAFETY: the caller recovers.
             if rule.nested != nested::NONE && !unsafe { self.iovec(rule, addr, cap) } {
@@ -135,11 +141,65 @@ impl Plan {
                     out_arg: 0,
                     out_n: 0,
                     before: Some(before),
+                    index: i as u32,
+                    placed: 0,
                 });
             }
             before = before.saturating_add(len);
         }
         true
+    }
+
+    /// Bytes of scratch memory that [`Plan::move_outputs`] needs.
+    #[inline(always)]
+    pub fn moved_len(&self) -> u64 {
+        let all = self.bufs().iter();
+        all.filter(|buf| buf.moves(self))
+            .map(|buf| round(buf.cap))
+            .sum()
+    }
+
+    /// Moves the buffers that the kernel writes to, and iovecs that lead to such, into scratch
+    /// memory, and changes the arguments accordingly.
+    ///
+    /// # Safety
+    ///
+    /// The scratch memory is large enough and the caller's; faults at the application's addresses
+    /// are recovered from.
+    #[inline(always)]
+    pub unsafe fn move_outputs(&mut self, scratch: u64, args: &mut [u64; 6]) {
+        let mut at = scratch;
+        let mut vector = 0;
+        for i in 0..self.count {
+            let Some(mut buf) = self.bufs().get(i).copied().filter(|buf| buf.moves(self)) else {
+                continue;
+            };
+            buf.placed = at;
+            at += round(buf.cap);
+            // SAFETY: the caller's scratch memory; faults are recovered from.
+            unsafe {
+                if buf.before.is_some() {
+                    let slot = vector + u64::from(buf.index) * 16;
+                    (slot as *mut u64).write_unaligned(buf.placed);
+                } else {
+                    // Also what is only written: the kernel may leave gaps.
+                    if buf.dir != dir::OUT {
+                        crate::copy::copy(
+                            buf.placed as *mut u8,
+                            buf.addr as *const u8,
+                            buf.cap as usize,
+                        );
+                    }
+                    vector = buf.placed;
+                    if let Some(arg) = args.get_mut(usize::from(buf.arg)) {
+                        *arg = buf.placed;
+                    }
+                }
+            }
+            if let Some(slot) = self.bufs.get_mut(i) {
+                slot.write(buf);
+            }
+        }
     }
 
     /// The hash of the call's inputs.
@@ -167,6 +227,38 @@ impl Plan {
 }
 
 impl Buf {
+    /// Whether it is moved to scratch memory for a call that waits.
+    #[inline(always)]
+    fn moves(&self, plan: &Plan) -> bool {
+        if self.in_place {
+            return false;
+        }
+        let leads_to_output =
+            |other: &Buf| other.before.is_some() && other.arg == self.arg && other.dir != dir::IN;
+        self.dir != dir::IN || plan.bufs().iter().any(leads_to_output)
+    }
+
+    /// Copies what the kernel wrote to where the application wants it.
+    ///
+    /// # Safety
+    ///
+    /// Faults at the application's addresses are recovered from.
+    #[inline(always)]
+    pub unsafe fn bring_home(&self, len: u64) {
+        if self.placed == 0 {
+            return;
+        }
+        // What is the same already is not written: it may lie in memory that the application itself
+        // cannot write.
+        // SAFETY: the caller recovers.
+        unsafe {
+            let (to, from) = (self.addr as *mut u8, self.placed as *const u8);
+            if self.dir == dir::OUT || !crate::copy::same(to, from, len as usize) {
+                crate::copy::copy(to, from, len as usize);
+            }
+        }
+    }
+
     /// How many bytes of it a call with this result wrote.
     ///
     /// # Safety
@@ -195,6 +287,10 @@ impl Buf {
         };
         n.min(self.cap)
     }
+}
+
+fn round(len: u64) -> u64 {
+    (len + 15) & !15
 }
 
 #[inline(always)]

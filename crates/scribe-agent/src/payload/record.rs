@@ -1,13 +1,18 @@
 //! The fast path of a recording: the call is made here, and its record appended to the lane's ring.
 
 use crate::entry::{BAIL, ask, kernel};
-use crate::plan::Plan;
+use crate::copy::copy;
+use crate::plan::{Buf, Plan};
+use crate::token::{acquire, release};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use scribe_abi::fast::{FastRow, NO_ARG, block, class, dir, effect};
 use scribe_abi::log::{self, ARGS, IN, OUT, RECORD_HEAD};
-use scribe_abi::shared::{FILES_FDS, RING_LEN, TaskArea, ask, counter, phase, reason};
+use scribe_abi::shared::{
+    FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, RING_LEN, STAGE, STAGE_LEN, TaskArea, ask,
+    counter, phase, reason,
+};
 
 /// Longest record that is made here: one that is longer is the engine's.
 const LONGEST: u64 = RING_LEN / 2;
@@ -30,8 +35,9 @@ pub fn call(area: &mut TaskArea) -> u32 {
 
 #[inline(always)]
 fn count(area: &TaskArea, which: usize) {
-    let counter = &area.counters[which];
-    counter.store(counter.load(Relaxed) + 1, Relaxed);
+    if let Some(counter) = area.counters.get(which) {
+        counter.store(counter.load(Relaxed) + 1, Relaxed);
+    }
 }
 
 type Attempt = Result<u32, (u32, usize)>;
@@ -49,17 +55,14 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         _ => return Err((reason::CALL, counter::NO_ROW)),
     };
     let waits = may_wait(area, row).ok_or((reason::CALL, counter::DESCRIPTOR))?;
-    if waits && lane.crowded.load(Relaxed) != 0 {
-        return Err((reason::CALL, counter::WAITS));
-    }
     let odd = Err((reason::CALL, counter::ODD));
     let mut plan = Plan::new();
     // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
     if !unsafe { plan.fill(row, &args) } {
         return odd;
     }
-    let mut room = RECORD_HEAD as u64 + 12 + section_len(48);
     let keep = if config.level > 0 { u64::from(config.keep) } else { 0 };
+    let mut room = RECORD_HEAD as u64 + 12 + section_len(48);
     for buf in plan.bufs() {
         if buf.dir != dir::OUT {
             room += section_len(16 + buf.cap.min(keep));
@@ -71,30 +74,122 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     if room > LONGEST {
         return odd;
     }
+    if waits && lane.crowded.load(Relaxed) != 0 {
+        return waiting(area, lane, row, &mut plan, room, keep);
+    }
     if u64::from(head(lane)) + room > RING_LEN {
         area.reason.store(ask::DRAIN, Relaxed);
         ask();
     }
-    // SAFETY: as above.
-    let hash = unsafe { plan.hash(row, &args) };
     let start = place(lane, head(lane));
     let mut record = Writer(start);
+    // SAFETY: as above.
+    let hash = unsafe { plan.hash(row, &args) };
+    begin(&mut record, hash, &args, &plan, config.level, keep);
+    let ret = kernel(area, &numbers(area, &args));
+    returned(area, ret)?;
+    area.hash.store(hash, Relaxed);
+    area.phase.store(phase::MADE, Release);
+    note_descriptors(area, row, ret);
+    for buf in plan.bufs() {
+        // SAFETY: as above.
+        let len = unsafe { buf.written(&args, ret) };
+        output(&mut record, buf, len);
+    }
+    finish(area, lane, row, start, record, ret)
+}
+
+/// The same for a call that may wait while others share the lane: without the token, with outputs
+/// that go to scratch memory, so that nobody sees memory change at a moment that has no record.
+fn waiting(
+    area: &mut TaskArea,
+    lane: &LaneArea,
+    row: &FastRow,
+    plan: &mut Plan,
+    room: u64,
+    keep: u64,
+) -> Attempt {
+    let args = area.args;
+    let base = core::ptr::from_ref(area) as u64;
+    let level = crate::config().level;
+    let total = plan.moved_len();
+    let scratch = if total <= NEAR_SCRATCH_LEN {
+        base + NEAR_SCRATCH
+    } else if total <= area.scratch_len.load(Relaxed) {
+        area.scratch.load(Relaxed)
+    } else {
+        // The engine maps enough of it.
+        return Err((reason::CALL, counter::WAITS));
+    };
+    // The beginning of the record is put aside: the ring is others' meanwhile.
+    let staged = RECORD_HEAD as u64 + 12 + section_len(48);
+    let inputs = plan.bufs().iter().filter(|buf| buf.dir != dir::OUT);
+    let inputs: u64 = inputs.map(|buf| section_len(16 + buf.cap.min(keep))).sum();
+    if staged + inputs > STAGE_LEN {
+        return Err((reason::CALL, counter::ODD));
+    }
+    // SAFETY: as above.
+    let hash = unsafe { plan.hash(row, &args) };
+    let stage = (base + STAGE) as *mut u8;
+    let mut record = Writer(stage);
+    begin(&mut record, hash, &args, plan, level, keep);
+    let mut moved = args;
+    // SAFETY: the scratch memory is this task's; faults at the application's are recovered from.
+    unsafe { plan.move_outputs(scratch, &mut moved) };
+    release(area, lane);
+    let ret = kernel(area, &numbers(area, &moved));
+    acquire(area, lane, room);
+    returned(area, ret)?;
+    area.hash.store(hash, Relaxed);
+    area.phase.store(phase::MADE, Release);
+    note_descriptors(area, row, ret);
+    let start = place(lane, head(lane));
+    let begun = record.0 as usize - stage as usize;
+    // SAFETY: both are memory shared with the engine; there is room.
+    unsafe { copy(start, stage, begun) };
+    let mut record = Writer(start.wrapping_add(begun));
+    for buf in plan.bufs() {
+        // SAFETY: as above.
+        let len = unsafe { buf.written(&moved, ret) };
+        if len > 0 {
+            // SAFETY: a fault here is one that the kernel would have answered with EFAULT.
+            unsafe { buf.bring_home(len) };
+            output(&mut record, buf, len);
+        }
+    }
+    finish(area, lane, row, start, record, ret)
+}
+
+#[inline(always)]
+fn numbers(area: &TaskArea, args: &[u64; 6]) -> [u64; 7] {
+    let [a, b, c, d, e, f] = *args;
+    [area.rax & 0xffff_ffff, a, b, c, d, e, f]
+}
+
+/// Appends what is known of a call before it is made; number, length and result are filled in
+/// afterwards.
+#[inline(always)]
+fn begin(record: &mut Writer, hash: u32, args: &[u64; 6], plan: &Plan, level: u32, keep: u64) {
     record.word(0);
     record.word(0);
     record.half(hash);
-    if config.level > 0 {
-        record.section(ARGS, 48);
-        args.iter().for_each(|arg| record.word(*arg));
-        for buf in plan.bufs().iter().filter(|buf| buf.dir != dir::OUT) {
-            let kept = buf.cap.min(keep);
-            record.section(IN, 16 + kept);
-            record.word(buf.addr);
-            record.word(buf.cap);
-            record.memory(buf.addr, kept);
-        }
+    if level == 0 {
+        return;
     }
-    let [a, b, c, d, e, f] = args;
-    let ret = kernel(area, &[area.rax & 0xffff_ffff, a, b, c, d, e, f]);
+    record.section(ARGS, 48);
+    args.iter().for_each(|arg| record.word(*arg));
+    for buf in plan.bufs().iter().filter(|buf| buf.dir != dir::OUT) {
+        let kept = buf.cap.min(keep);
+        record.section(IN, 16 + kept);
+        record.word(buf.addr);
+        record.word(buf.cap);
+        record.memory(buf.addr, kept);
+    }
+}
+
+/// Whether the call was made and is over.
+#[inline(always)]
+fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
     if ret == BAIL {
         return Err((reason::CALL, counter::ASKED));
     }
@@ -102,18 +197,29 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     if (-516..=-512).contains(&ret) {
         return Err((reason::INTERRUPTED, counter::ASKED));
     }
-    area.hash.store(hash, Relaxed);
-    area.phase.store(phase::MADE, Release);
-    note_descriptors(area, row, ret);
-    for buf in plan.bufs() {
-        // SAFETY: as above.
-        let len = unsafe { buf.written(&args, ret) };
-        if len > 0 {
-            record.section(OUT, 8 + len);
-            record.word(buf.addr);
-            record.memory(buf.addr, len);
-        }
+    Ok(())
+}
+
+/// Appends written memory.
+#[inline(always)]
+fn output(record: &mut Writer, buf: &Buf, len: u64) {
+    if len > 0 {
+        record.section(OUT, 8 + len);
+        record.word(buf.addr);
+        record.memory(buf.addr, len);
     }
+}
+
+/// Completes the record.
+#[inline(always)]
+fn finish(
+    area: &mut TaskArea,
+    lane: &LaneArea,
+    row: &FastRow,
+    start: *mut u8,
+    record: Writer,
+    ret: i64,
+) -> Attempt {
     let end = record.0;
     let body = end as u64 - start as u64 - RECORD_HEAD as u64;
     let mut record = Writer(start);

@@ -13,8 +13,9 @@ pub fn call(area: &mut TaskArea) -> u32 {
     area.phase.store(phase::INSIDE, Release);
     let done = attempt(area);
     let which = if done.is_some() { counter::FAST } else { counter::RECORD };
-    let counter = &area.counters[which];
-    counter.store(counter.load(Relaxed) + 1, Relaxed);
+    if let Some(counter) = area.counters.get(which) {
+        counter.store(counter.load(Relaxed) + 1, Relaxed);
+    }
     match done {
         Some(why) => {
             area.phase.store(phase::OUTSIDE, Release);
@@ -115,6 +116,7 @@ fn goes_on(area: &TaskArea, lane: &LaneArea) -> bool {
     let (kind, flags) = (first as u8, (first >> 8) as u8);
     match kind {
         log::SYSCALL | log::CHECKSUM | log::INSTR => true,
+        log::SWITCH => flags & log::PREV_IN_CALL != 0,
         log::SIGNAL => flags & (log::SIGNAL_AT_ENTRY | log::SIGNAL_SYNC) != 0,
         log::EXIT => flags & log::EXIT_ASYNC == 0,
         _ => false,

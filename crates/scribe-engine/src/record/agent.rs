@@ -138,8 +138,11 @@ impl Recorder {
             area.phase.store(phase::OUTSIDE, Relaxed);
             let to = if may { mode::RECORD } else { mode::PASS };
             area.mode.store(to, Relaxed);
-            let scratch = task.slot.map(scratch_base).unwrap_or(0);
-            area.scratch.store(scratch, Relaxed);
+            if let Some(slot) = task.slot {
+                let len = task.space.scratch.borrow().get(&slot).copied().unwrap_or(0);
+                area.scratch.store(scratch_base(slot), Relaxed);
+                area.scratch_len.store(len, Relaxed);
+            }
         }
         self.log.drain(task.lane);
         lane.area.reset();
@@ -200,11 +203,20 @@ impl Recorder {
         if trap && place == Place::Asked {
             let task = self.task(id);
             let wish = task.area.as_ref().map(|area| area.reason.load(Relaxed));
-            if wish == Some(ask::DRAIN) {
-                self.log.drain(task.lane);
-                self.lanes[&task.lane].area.reset();
-                self.log.maybe_flush();
-                self.look_now_and_then(id);
+            let lane = task.lane;
+            match wish {
+                Some(ask::DRAIN) => {
+                    self.log.drain(lane);
+                    self.lanes[&lane].area.reset();
+                    self.log.maybe_flush();
+                    self.look_now_and_then(id);
+                }
+                Some(ask::RELEASED) => self.grant(lane),
+                Some(ask::TOKEN) => {
+                    self.want_token(id, Ready::Agent);
+                    return Ok(true);
+                }
+                _ => {}
             }
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);

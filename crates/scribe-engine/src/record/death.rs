@@ -45,6 +45,7 @@ impl Recorder {
         let at_call = match task.state {
             State::App => self.agent_phase(id) != scribe_abi::shared::phase::OUTSIDE,
             State::Exiting | State::Traced | State::Ready(Ready::Resume | Ready::Die) => false,
+            State::Ready(Ready::Agent) => true,
             State::InCall => !task.vfork_wait,
             State::Stopping => task.after_stop != Ready::Resume,
             State::Ready(_) => true,

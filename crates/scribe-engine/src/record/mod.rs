@@ -151,6 +151,8 @@ enum Ready {
     Traced,
     /// End, from its exit stop.
     Die,
+    /// Go on in the agent, behind a call.
+    Agent,
 }
 
 /// Where a task is.
@@ -532,6 +534,11 @@ impl Recorder {
         }
         let state = self.lanes.get_mut(&lane).expect("a task's lane exists");
         state.waiting.push_back(id);
+        // Before looking at the token: who gives it up now either is seen, or sees this.
+        state
+            .area
+            .queued
+            .store(1, std::sync::atomic::Ordering::SeqCst);
         let holder = state.area.token.holder();
         self.grant(lane);
         if let Some(holder) = holder {
@@ -553,6 +560,10 @@ impl Recorder {
             return;
         };
         let Some(&next) = lane.waiting.front() else {
+            lane.area.queued.store(0, Relaxed);
+            if lane.area.token.holder().is_none() {
+                lane.area.wake_one();
+            }
             return;
         };
         match lane.area.token.try_acquire(next) {
@@ -561,6 +572,9 @@ impl Recorder {
                 lane.waiting.pop_front();
                 lane.since = Instant::now();
                 lane.area.wanted.store(0, Relaxed);
+                lane.area
+                    .queued
+                    .store((!lane.waiting.is_empty()).into(), Relaxed);
                 let area = self.tasks.get(&next).and_then(|task| task.area.as_ref());
                 let area = area.map_or(0, |area| area.0.address());
                 lane.area.area.store(area, Relaxed);
@@ -610,6 +624,13 @@ impl Recorder {
             State::Ready(Ready::Traced) => self.traced_go_on(id),
             State::Ready(Ready::Relaunch) if self.broken_off(id) => self.settle(id),
             State::Ready(Ready::Die) => self.die_in_order(id),
+            State::Ready(Ready::Agent) => {
+                let task = self.task_mut(id);
+                task.state = State::App;
+                let tid = task.tid;
+                self.note_run(id);
+                Ok(self.machine.go(tid, Go::Application, 0)?)
+            }
             State::Ready(Ready::Relaunch) => match self.task_mut(id).call.take() {
                 Some(call) if matches!(call.kind, calls::Kind::Parked) => self.unpark(id, call),
                 Some(call) => self.launch(id, *call),

@@ -67,10 +67,9 @@ impl Recorder {
         task.state == State::App
             && (task.stash.next(Mask(task.mask)).is_some()
                 || self.stops_before_call(id)
-                || self
-                    .lanes
-                    .get(&task.lane)
-                    .is_some_and(|lane| !lane.waiting.is_empty()))
+                || self.lanes.get(&task.lane).is_some_and(|lane| {
+                    !lane.waiting.is_empty() && lane.area.token.holder() == Some(id)
+                }))
     }
 
     /// Without a task to watch the clock only sees to it that what agents record gets into the log.
