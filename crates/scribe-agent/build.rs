@@ -73,9 +73,9 @@ SECTIONS {
         . = ALIGN(16);
         /* \"endscode\": constants are behind it. */
         QUAD(0x65646f6373646e65)
-        *(.rodata .rodata.*)
+        *(.rodata .rodata.* .got .got.*)
     }
-    .data : { *(.data .data.* .bss .bss.* .got .got.*) }
+    .data : { *(.data .data.* .bss .bss.*) }
     ASSERT(SIZEOF(.data) == 0, \"the agent has writable data\")
     /DISCARD/ : { *(.comment .eh_frame .eh_frame_hdr .note .note.* .gnu.* .debug*) }
 }

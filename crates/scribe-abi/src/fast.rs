@@ -109,6 +109,11 @@ pub mod class {
     pub const SLOW_READ: u8 = 4;
     /// Writing to it needs the engine.
     pub const SLOW_WRITE: u8 = 8;
+    /// Reading much of it needs the engine: it may be a file of the installed system, of which the
+    /// log says only which part was read.
+    pub const SLOW_LONG_READ: u8 = 16;
+    /// An agent found this out; the engine knows nothing of the descriptor.
+    pub const BY_AGENT: u8 = 32;
 }
 
 /// No argument.

@@ -59,6 +59,11 @@ pub const SHARED_END: u64 = SHARED_BASE + SHARED_LEN;
 const _: () = assert!(size_of::<Config>() as u64 <= CONFIG_LEN);
 const _: () = assert!(FILES + FILES_FDS * FILES_SLOTS <= TASKS);
 
+/// See [`Config::devices`].
+pub const DEVICES: usize = 8;
+/// See [`Config::mapped`].
+pub const MAPPED: usize = 64;
+
 /// What holds for all processes.
 #[repr(C)]
 pub struct Config {
@@ -66,6 +71,14 @@ pub struct Config {
     pub level: u32,
     /// Bytes of each input that are kept in the log.
     pub keep: u32,
+    /// Device numbers of file systems whose regular files are just files.
+    pub devices: [AtomicU64; DEVICES],
+    /// Device and inode of the recording's outputs, which the engine shows.
+    pub outputs: [[AtomicU64; 2]; 2],
+    /// Device and inode of files that are mapped and shared.
+    pub mapped: [[AtomicU64; 2]; MAPPED],
+    /// How many of them; more than there is room for: agents ask about every descriptor.
+    pub mapped_count: AtomicU32,
     /// The calls of the fast path.
     pub table: FastTable,
 }

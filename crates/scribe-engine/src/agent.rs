@@ -83,6 +83,40 @@ impl Shared {
         }))
     }
 
+    fn config(&self) -> &Config {
+        // SAFETY: initialised at creation; what changes is atomic.
+        unsafe { &*self.base.cast::<Config>().as_ptr() }
+    }
+
+    /// Regular files on this device are just files.
+    pub fn plain_device(&self, dev: u64) {
+        let devices = &self.config().devices;
+        if devices.iter().any(|known| known.load(Relaxed) == dev) {
+            return;
+        }
+        if let Some(free) = devices.iter().find(|known| known.load(Relaxed) == 0) {
+            free.store(dev, Relaxed);
+        }
+    }
+
+    /// One of the recording's outputs.
+    pub fn output(&self, which: usize, (dev, ino): (u64, u64)) {
+        let [d, i] = &self.config().outputs[which];
+        d.store(dev, Relaxed);
+        i.store(ino, Relaxed);
+    }
+
+    /// A file is mapped and shared from now on.
+    pub fn mapped(&self, (dev, ino): (u64, u64)) {
+        let config = self.config();
+        let count = config.mapped_count.load(Relaxed);
+        if let Some([d, i]) = config.mapped.get(count as usize) {
+            d.store(dev, Relaxed);
+            i.store(ino, Relaxed);
+        }
+        config.mapped_count.store(count + 1, Release);
+    }
+
     fn take(self: &Rc<Shared>, kind: Kind) -> Option<Slot> {
         let index = self.free.borrow_mut()[kind as usize].pop()?;
         Some(Slot {
@@ -398,6 +432,8 @@ pub struct Sites {
     pub tried: HashMap<u64, u32>,
     /// Mappings known to be program text, with what is known of their file.
     pub text: Vec<crate::record::Text>,
+    /// Places that cannot be patched: file and offset.
+    pub unfit: HashMap<u64, Rc<str>>,
     /// Nothing is to be patched any more.
     pub off: bool,
 }

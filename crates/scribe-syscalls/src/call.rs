@@ -181,6 +181,12 @@ impl Row {
         self
     }
 
+    /// Whether it can change `O_DIRECT` of an open file: the one property of a file already open that
+    /// decides how its data is recorded.
+    pub fn sets_status_flags(&self) -> bool {
+        self.sub.is_some_and(|sub| sub.name == "F_SETFL")
+    }
+
     /// Name of the call, with its sub-command if the row has one: `ioctl(TCGETS)`.
     pub fn full_name(&self) -> String {
         match &self.sub {

@@ -12,7 +12,7 @@ use scribe_abi::fast::{
 
 /// Calls with more rows than this would be slow to look up; they are those whose commands are many
 /// (`ioctl`, `prctl`).
-const MOST_ROWS: usize = 32;
+const MOST_ROWS: usize = 48;
 
 /// The table for the agent.
 pub fn fast_table() -> Box<FastTable> {
@@ -73,7 +73,8 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         Effect::Writes(fd) | Effect::WritesAt(fd) | Effect::InodeWrites(fd) => {
             (effect::WRITES, fd, 0)
         }
-        Effect::SetsFile(fd) | Effect::ClosesFd(fd) => (effect::CHANGES, NO_ARG, fd),
+        Effect::SetsFile(fd) if row.sets_status_flags() => (effect::CHANGES, NO_ARG, fd),
+        Effect::ClosesFd(fd) => (effect::CHANGES, NO_ARG, fd),
         Effect::OpensFd | Effect::OpensPath { .. } | Effect::Accepts(_) => {
             (effect::OPENS, NO_ARG, 0)
         }
@@ -88,6 +89,7 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         | Effect::SetsSocket(_)
         | Effect::Epoll(_)
         | Effect::SetsFdFlags(_)
+        | Effect::SetsFile(_)
         | Effect::Futex
         | Effect::Timer
         | Effect::Clock

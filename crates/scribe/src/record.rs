@@ -4,6 +4,7 @@ use crate::cli::{Checksum, Format, RecordArgs};
 use crate::ui::{Failure, say};
 use scribe_engine::record::{Checksums, LogTarget, RecordStats, StartError};
 use scribe_engine::{Outcome, RecordError, RecordOptions, Recorder};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -336,11 +337,11 @@ fn without_signals<R>(start: impl FnOnce() -> R) -> R {
 
 // ---- figures ----
 
-fn by_count(stats: &RecordStats) -> Vec<(&'static str, u64)> {
+fn by_count(calls: &HashMap<u32, u64>) -> Vec<(&'static str, u64)> {
     let name = |nr: &u32| scribe_syscalls::syscall_name(*nr).unwrap_or("unknown");
-    let mut calls: Vec<_> = stats
-        .calls
+    let mut calls: Vec<_> = calls
         .iter()
+        .filter(|(_, count)| **count > 0)
         .map(|(nr, count)| (name(nr), *count))
         .collect();
     calls.sort_by_key(|(name, count)| (u64::MAX - count, *name));
@@ -348,7 +349,8 @@ fn by_count(stats: &RecordStats) -> Vec<(&'static str, u64)> {
 }
 
 fn stats_text(stats: &RecordStats, log: &scribe_log::Stats, time: Duration) -> String {
-    let calls = by_count(stats);
+    let calls = by_count(&stats.calls);
+    let slow = by_count(&stats.slow_calls);
     let total: u64 = calls.iter().map(|call| call.1).sum();
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value:>14}\n"));
@@ -356,6 +358,7 @@ fn stats_text(stats: &RecordStats, log: &scribe_log::Stats, time: Duration) -> S
     line("tasks", stats.tasks.to_string());
     line("events", stats.events.to_string());
     line("system calls", total.to_string());
+    line("  without a stop", stats.fast.to_string());
     line("signals", stats.signals.to_string());
     line("trapped instructions", stats.instructions.to_string());
     line("task switches", stats.switches.to_string());
@@ -366,7 +369,40 @@ fn stats_text(stats: &RecordStats, log: &scribe_log::Stats, time: Duration) -> S
     for (name, count) in calls.iter().take(10) {
         line(&format!("  {name}"), count.to_string());
     }
+    line("places patched", stats.patched.to_string());
+    line(
+        "calls by stops",
+        slow.iter().map(|call| call.1).sum::<u64>().to_string(),
+    );
+    for (name, count) in slow.iter().take(10) {
+        line(&format!("  {name}"), count.to_string());
+    }
+    for (name, count) in passed(stats) {
+        line(&format!("  {name}"), count.to_string());
+    }
+    let mut places: Vec<_> = stats.unpatched.iter().collect();
+    places.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
+    if !places.is_empty() {
+        text.push_str("calls from places that cannot be patched\n");
+    }
+    for (name, count) in places.iter().take(10) {
+        text.push_str(&format!("{count:>36}  {name}\n"));
+    }
     text
+}
+
+/// Why calls of patched places had to stop.
+fn passed(stats: &RecordStats) -> Vec<(&'static str, u64)> {
+    use scribe_abi::shared::counter;
+    let names = [
+        (counter::NO_ROW, "needs the engine"),
+        (counter::DESCRIPTOR, "descriptor"),
+        (counter::WAITS, "waits, large"),
+        (counter::ASKED, "signal or turn"),
+        (counter::ODD, "long or odd"),
+    ];
+    let counts = names.map(|(which, name)| (name, stats.passed[which]));
+    counts.into_iter().filter(|count| count.1 > 0).collect()
 }
 
 fn stats_json(
@@ -375,7 +411,7 @@ fn stats_json(
     time: Duration,
     outcome: Outcome,
 ) -> String {
-    let calls: serde_json::Map<String, serde_json::Value> = by_count(stats)
+    let calls: serde_json::Map<String, serde_json::Value> = by_count(&stats.calls)
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count.into()))
         .collect();
@@ -385,6 +421,11 @@ fn stats_json(
         "tasks": stats.tasks,
         "events": stats.events,
         "calls": calls,
+        "fast_calls": stats.fast,
+        "slow_calls": by_count(&stats.slow_calls).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "passed": passed(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "unpatched": stats.unpatched,
+        "patched": stats.patched,
         "signals": stats.signals,
         "instructions": stats.instructions,
         "switches": stats.switches,

@@ -7,6 +7,7 @@
 #![no_main]
 
 mod copy;
+mod descriptor;
 mod entry;
 mod plan;
 mod record;

@@ -2,6 +2,7 @@
 
 use crate::entry::{BAIL, ask, kernel};
 use crate::copy::copy;
+use crate::descriptor::classify;
 use crate::plan::{Buf, Plan};
 use crate::token::{acquire, release};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
@@ -16,6 +17,9 @@ use scribe_abi::shared::{
 
 /// Longest record that is made here: one that is longer is the engine's.
 const LONGEST: u64 = RING_LEN / 2;
+
+/// Longer reads of what may be a file of the installed system are the engine's.
+const SHORT_READ: u64 = 8192;
 
 /// Makes the call in the area's registers. See `scribe_agent_main`.
 pub fn call(area: &mut TaskArea) -> u32 {
@@ -246,7 +250,18 @@ fn may_wait(area: &TaskArea, row: &FastRow) -> Option<bool> {
         return Some(row.block != block::NEVER);
     }
     let fd = *area.args.get(usize::from(row.fd_arg))?;
-    let known = classes(area, fd)?.load(Relaxed);
+    let slot = classes(area, fd)?;
+    let mut known = slot.load(Relaxed);
+    if known == 0 {
+        known = classify(fd)?;
+        slot.store(known, Relaxed);
+    }
+    if known & class::SLOW_LONG_READ != 0
+        && row.effect == effect::READS
+        && *area.args.get(2)? > SHORT_READ
+    {
+        return None;
+    }
     let unfit = class::SLOW_READ * u8::from(row.effect == effect::READS)
         | class::SLOW_WRITE * u8::from(row.effect == effect::WRITES);
     if known & class::KNOWN == 0 || known & unfit != 0 {

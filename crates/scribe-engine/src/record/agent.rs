@@ -26,11 +26,14 @@ pub(super) fn shared(options: &RecordOptions, sud: bool) -> Option<Rc<Shared>> {
     if options.no_agent || !sud || more {
         return None;
     }
-    Shared::new(
-        options.level,
-        calls::INPUT_KEPT[options.level as usize] as u32,
-    )
-    .ok()
+    let keep = calls::INPUT_KEPT[options.level as usize] as u32;
+    let shared = Shared::new(options.level, keep).ok()?;
+    for (which, stdio) in options.stdio.iter().enumerate() {
+        if let Some(file) = stdio.and_then(|stdio| stdio.file) {
+            shared.output(which, file);
+        }
+    }
+    Some(shared)
 }
 
 /// A mapping that holds program text of a file, private and not writable.
@@ -144,6 +147,9 @@ impl Recorder {
                 area.scratch_len.store(len, Relaxed);
             }
         }
+        // Its area is another one since an exec, also where it had the token all the time.
+        let address = task.area.as_ref().map_or(0, |area| area.0.address());
+        lane.area.area.store(address, Relaxed);
         self.log.drain(task.lane);
         lane.area.reset();
         Ok(())
@@ -382,7 +388,13 @@ impl Recorder {
             let mut sites = space.sites.borrow_mut();
             let tried = sites.tried.entry(at).or_default();
             *tried = tried.saturating_add(1);
-            if *tried < WORTH || *tried == u32::MAX {
+            if *tried < WORTH {
+                return Ok(());
+            }
+            if *tried == u32::MAX {
+                if let Some(name) = sites.unfit.get(&at) {
+                    *self.stats.unpatched.entry(name.to_string()).or_default() += 1;
+                }
                 return Ok(());
             }
             // Whatever comes of it, it is not tried again.
@@ -392,6 +404,7 @@ impl Recorder {
             }
         }
         let Some(text) = self.text_at(id, at) else {
+            self.note_unfit(id, at);
             return Ok(());
         };
         let first = text.start.max(at.saturating_sub(WINDOW as u64));
@@ -402,9 +415,34 @@ impl Recorder {
         let base = (first - text.start) as usize;
         let found = extent(&window, (at - first) as usize, base, &text.branches);
         let Some(extent) = found else {
+            self.note_unfit(id, at);
             return Ok(());
         };
         self.patch(id, at, extent)
+    }
+
+    /// A place stays on the trap: for the statistics.
+    fn note_unfit(&mut self, id: u32, at: u64) {
+        let task = self.task(id);
+        let maps = maps::read(task.tid);
+        let map = maps.iter().find(|map| (map.start..map.end).contains(&at));
+        let name: Rc<str> = match map {
+            Some(map) if !map.name.is_empty() => {
+                format!("{}+{:#x}", map.name, at - map.start + map.offset).into()
+            }
+            _ => format!("anonymous memory at {at:#x}").into(),
+        };
+        let mut sites = task.space.sites.borrow_mut();
+        sites.unfit.insert(at, name.clone());
+        drop(sites);
+        *self.stats.unpatched.entry(name.to_string()).or_default() += 1;
+    }
+
+    /// Adds what a task's agent counted to the statistics.
+    pub(super) fn note_counters(&mut self, area: &TaskSlot) {
+        for (sum, counter) in self.stats.passed.iter_mut().zip(&area.counters) {
+            *sum += counter.load(Relaxed);
+        }
     }
 
     fn patch(&mut self, id: u32, at: u64, extent: Extent) -> Result<()> {

@@ -171,11 +171,14 @@ impl Recorder {
         sighand.exec_reset();
         task.sighand = Rc::new(RefCell::new(sighand));
         task.files = Rc::default();
-        task.area = None;
+        let area = task.area.take();
         let tid = task.tid;
         self.machine
             .stopped(tid)?
             .set_sigmask(signals::kernel_mask(task.mask))?;
+        if let Some(area) = area {
+            self.note_counters(&area);
+        }
         self.take_strays(id);
         // Alone in its memory: a lane of its own, unless it has one already.
         let alone = self.lanes[&old_lane].members.len() == 1;

@@ -79,10 +79,12 @@ impl FdCache {
     }
 
     fn get(&self, fd: i32) -> Option<&FdInfo> {
+        // What has no class, or one from an agent, may have become another file since.
+        let stale = |class: u8| class == 0 || class & class::BY_AGENT != 0;
         if self
             .classes
             .as_ref()
-            .is_some_and(|classes| classes.get(fd) == 0)
+            .is_some_and(|classes| stale(classes.get(fd)))
         {
             return None;
         }
@@ -98,6 +100,11 @@ impl Recorder {
             return Some(known.clone());
         }
         let info = self.ask(task.tid, fd)?;
+        if let (Some(shared), Some((dev, _)), None) = (&self.shared, info.file, &info.edit)
+            && on_disk(task.tid, fd)
+        {
+            shared.plain_device(dev);
+        }
         let mut files = task.files.borrow_mut();
         files.known.insert(fd, info.clone());
         if let Some(classes) = &files.classes {
@@ -374,7 +381,9 @@ impl Recorder {
                 }
             }
             Effect::ClosesFd(arg) => files.borrow_mut().forget(args[arg as usize] as i32),
-            Effect::SetsFile(arg) => files.borrow_mut().forget(args[arg as usize] as i32),
+            Effect::SetsFile(arg) if pending.row.sets_status_flags() => {
+                files.borrow_mut().forget(args[arg as usize] as i32);
+            }
             Effect::OpensFds2 { .. }
             | Effect::OpensFdAt { .. }
             | Effect::ClosesRange
@@ -382,6 +391,30 @@ impl Recorder {
             _ => {}
         }
         self.after_memory(id, pending)
+    }
+}
+
+/// Whether the file of a descriptor is on a file system for data: not in /proc or the like, whose
+/// files may be anything.
+fn on_disk(tid: Tid, fd: i32) -> bool {
+    // statfs(2), linux/magic.h: ext4, xfs, btrfs, tmpfs, overlayfs, f2fs, ZFS, bcachefs.
+    const DATA: [i64; 8] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x794c_7630,
+        0xf2f5_2010,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+    ];
+    let Ok(path) = std::ffi::CString::new(format!("/proc/{tid}/fd/{fd}")) else {
+        return false;
+    };
+    // SAFETY: a valid path, and a structure for the answer.
+    unsafe {
+        let mut fs: libc::statfs = std::mem::zeroed();
+        libc::statfs(path.as_ptr(), &mut fs) == 0 && DATA.contains(&fs.f_type)
     }
 }
 

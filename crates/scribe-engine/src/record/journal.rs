@@ -2,7 +2,7 @@
 //! first.
 
 use crate::agent::LaneMemory;
-use scribe_abi::log::{RECORD_HEAD, SYSCALL};
+use scribe_abi::log::{RECORD_HEAD, SWITCH, SYSCALL};
 use scribe_log::{LogError, LogWriter, Stats};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ pub(super) struct Journal {
     /// Calls that agents recorded, by number.
     calls: RefCell<HashMap<u32, u64>>,
     events: Cell<u64>,
+    switches: Cell<u64>,
 }
 
 impl Journal {
@@ -24,6 +25,7 @@ impl Journal {
             rings: RefCell::default(),
             calls: RefCell::default(),
             events: Cell::new(0),
+            switches: Cell::new(0),
         }
     }
 
@@ -72,13 +74,15 @@ impl Journal {
         while let Some(head) = rest.first_chunk::<RECORD_HEAD>() {
             let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
             let nr = u32::from(u16::from_le_bytes([head[2], head[3]]));
-            if head[0] == SYSCALL && nr == run.0 {
+            events += 1;
+            if head[0] == SWITCH {
+                self.switches.set(self.switches.get() + 1);
+            } else if head[0] == SYSCALL && nr == run.0 {
                 run.1 += 1;
             } else {
                 *calls.entry(run.0).or_default() += run.1;
                 run = (nr, 1);
             }
-            events += 1;
             rest = rest.get(RECORD_HEAD + len..).unwrap_or_default();
         }
         *calls.entry(run.0).or_default() += run.1;
@@ -101,11 +105,11 @@ impl Journal {
         self.log.error()
     }
 
-    /// Events that agents recorded, and their calls by number.
-    pub(super) fn figures(&self) -> (u64, HashMap<u32, u64>) {
+    /// Events that agents recorded, the switches among them, and their calls by number.
+    pub(super) fn figures(&self) -> (u64, u64, HashMap<u32, u64>) {
         let mut calls = self.calls.borrow().clone();
         calls.remove(&u32::MAX);
-        (self.events.get(), calls)
+        (self.events.get(), self.switches.get(), calls)
     }
 
     /// See [`LogWriter::finish`].

@@ -295,6 +295,9 @@ impl Recorder {
         self.next_backing += 1;
         self.shared_files.insert(key, (lane, self.next_backing));
         // Whoever has it open must not write to it behind our back any more.
+        if let Some(shared) = &self.shared {
+            shared.mapped(key);
+        }
         self.forget_descriptors();
         self.next_backing
     }

@@ -128,6 +128,12 @@ pub struct RecordStats {
     pub instructions: u64,
     /// Calls that the agents recorded, without a stop.
     pub fast: u64,
+    /// Those of `calls` that came to the engine, by number.
+    pub slow_calls: HashMap<u32, u64>,
+    /// Calls that agents had to pass to the engine, by [`scribe_abi::shared::counter`].
+    pub passed: [u64; scribe_abi::shared::counter::COUNT],
+    /// Calls from places that cannot be patched, by file and offset.
+    pub unpatched: HashMap<String, u64>,
     /// Places of calls that were patched.
     pub patched: u64,
     /// Stops at no sync point, of tasks that waited in a loop.
@@ -697,9 +703,11 @@ impl Recorder {
     pub fn finish(mut self) -> Result<(RecordStats, scribe_log::Stats)> {
         self.stats.stops = self.machine.stops;
         self.log.drain_all();
-        let (events, calls) = self.log.figures();
+        let (events, switches, calls) = self.log.figures();
+        self.stats.slow_calls = self.stats.calls.clone();
         self.stats.events += events;
-        self.stats.fast += events;
+        self.stats.fast = calls.values().sum();
+        self.stats.switches += switches;
         for (nr, count) in calls {
             *self.stats.calls.entry(nr).or_default() += count;
         }

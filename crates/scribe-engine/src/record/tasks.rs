@@ -327,6 +327,9 @@ impl Recorder {
         let Some(task) = self.tasks.remove(&id) else {
             return;
         };
+        if let Some(area) = &task.area {
+            self.note_counters(area);
+        }
         self.machine.remove(task.tid);
         self.by_tid.remove(&task.tid);
         self.runnable.retain(|other| *other != id);
