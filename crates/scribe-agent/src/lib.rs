@@ -93,6 +93,140 @@ mod tests {
         at(CALL_INSN, &[0x0f, 0x05, 0xc3]);
     }
 
+    /// Memory of this process, as far as it belongs to a buffer.
+    struct Own<'a>(&'a [u8]);
+
+    impl scribe_syscalls::Memory for Own<'_> {
+        fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
+            let start = self.0.as_ptr() as u64;
+            let Some(off) = addr
+                .checked_sub(start)
+                .filter(|off| *off < self.0.len() as u64)
+            else {
+                return 0;
+            };
+            let from = &self.0[off as usize..];
+            let n = from.len().min(buf.len());
+            buf[..n].copy_from_slice(&from[..n]);
+            n
+        }
+    }
+
+    /// For random arguments the agent finds the same buffers, the same hash and the same written
+    /// bytes as the table's own interpreter.
+    #[test]
+    fn the_agent_plans_as_the_table_says() {
+        use scribe_abi::hash::{Hash, PIECE};
+        use scribe_syscalls::{Call, Memory};
+        let table = scribe_syscalls::fast_table();
+        let mut seed = 0x1234_5678_9abc_def1u64;
+        let mut random = move |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 11) % below
+        };
+        let mut buffer = std::vec![0u8; 1 << 16];
+        let (mut compared, mut odd) = (0, 0);
+        for _ in 0..40_000 {
+            for byte in buffer.iter_mut().take(512) {
+                *byte = if random(4) == 0 { 0 } else { random(256) as u8 };
+            }
+            let base = buffer.as_ptr() as u64;
+            // Vectors whose elements lie in the buffer, and lengths.
+            for i in 0..24 {
+                let pointer = if random(5) == 0 {
+                    0
+                } else {
+                    base + random(1 << 14)
+                };
+                buffer[512 + i * 16..][..8].copy_from_slice(&pointer.to_le_bytes());
+                buffer[520 + i * 16..][..8].copy_from_slice(&random(300).to_le_bytes());
+            }
+            let mut args = [0u64; 6];
+            for arg in &mut args {
+                *arg = match random(6) {
+                    0 => 0,
+                    1 => base + 512,
+                    2 => base + random(1024),
+                    3 => random(9),
+                    4 => random(5000),
+                    _ => -(random(3) as i64) as u64,
+                };
+            }
+            let nr = random(450);
+            let Some(row) = table.find(nr, &args).filter(|row| row.slow == 0) else {
+                continue;
+            };
+            let call = Call {
+                nr: nr as u32,
+                args,
+            };
+            let full = scribe_syscalls::lookup(&call).expect("fast rows are rows");
+            let own = Own(&buffer);
+            let expected = scribe_syscalls::plan(full, &call, &own);
+            // The agent reads for itself: only what is all in the buffer.
+            let inside = |addr: u64, len: u64| addr >= base && addr - base + len <= 1 << 16;
+            if expected.bufs.iter().any(|b| !inside(b.addr, b.cap)) {
+                continue;
+            }
+            if row.bufs.iter().any(|b| {
+                let at = args[usize::from(b.arg)];
+                at != 0 && usize::from(b.arg) < full.args.len() && !inside(at, 1 << 13)
+            }) {
+                continue;
+            }
+            let mut plan = plan::Plan::new();
+            // SAFETY: all pointers lead into the buffer.
+            if !unsafe { plan.fill(row, &args) } {
+                odd += 1;
+                continue;
+            }
+            let name = full.full_name();
+            assert_eq!(plan.bufs().len(), expected.bufs.len(), "{name} {args:x?}");
+            for (a, b) in plan.bufs().iter().zip(&expected.bufs) {
+                assert_eq!(
+                    (a.addr, a.cap, a.input),
+                    (b.addr, b.cap, b.input),
+                    "{name} {args:x?}"
+                );
+                assert_eq!(a.in_place, b.in_place, "{name}");
+            }
+            let mut hash = Hash::new(call.nr);
+            args.iter()
+                .take(full.args.len())
+                .for_each(|arg| hash.word(*arg));
+            for buf in expected.bufs.iter().filter(|buf| buf.input) {
+                let mut bytes = std::vec![0; buf.cap as usize];
+                assert!(own.read_exact(buf.addr, &mut bytes));
+                bytes.chunks(PIECE).for_each(|piece| hash.bytes(piece));
+            }
+            // SAFETY: as above.
+            assert_eq!(
+                unsafe { plan.hash(row, &args) },
+                hash.finish(),
+                "{name} {args:x?}"
+            );
+            for ret in [0, 1, 7, 200, -4, -11, -14, -22] {
+                let mut read = |buf: usize, off: u64, out: &mut [u8]| {
+                    own.read_exact(expected.bufs[buf].addr + off, out)
+                };
+                let outs = scribe_syscalls::outputs(full, &call, &expected, ret, &mut read);
+                for (i, buf) in plan.bufs().iter().enumerate() {
+                    let want = outs.iter().find(|o| o.buf == i).map_or(0, |o| o.len);
+                    // SAFETY: as above.
+                    let got = unsafe { buf.written(&args, ret) };
+                    assert_eq!(got, want, "{name} {args:x?} = {ret}, buffer {i}");
+                }
+            }
+            compared += 1;
+        }
+        assert!(
+            compared > 5_000,
+            "{compared} compared, {odd} left to the engine"
+        );
+    }
+
     /// The application's vector, x87 and segment registers are never saved, so they must not be
     /// touched.
     #[test]
