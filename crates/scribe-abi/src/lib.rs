@@ -61,8 +61,14 @@ pub const CALL_BAIL: u64 = 0x360;
 /// Offset to which the engine sends a task whose agent touched memory that is not there: rcx = its
 /// area, eax = the reason to pass the call on.
 pub const ENTRY_FAULT: u64 = 0x370;
+/// Offset of the `int3` at which a CPUID of a patched place comes to the engine, all registers the
+/// application's; where to go on is in [`shared::Process::saved_ret`].
+pub const ENTRY_CPUID_PASSED: u64 = 0x3a0;
 /// Offset of the entry from patched places: rcx = where to return to, r11 is free.
-pub const ENTRY_PATCHED: u64 = 0x3a0;
+pub const ENTRY_PATCHED: u64 = 0x3b0;
+/// Offset of the entry from patched CPUID instructions: where to return to is in
+/// [`shared::Process::saved_ret`], all registers are the application's.
+pub const ENTRY_CPUID: u64 = 0x4c0;
 /// Longest batch that fits into the data area while leaving a page for strings.
 pub const BATCH_MAX: usize = ((AGENT_DATA_LEN - PAGE) / 64) as usize;
 /// Strings for injected calls lie in the last page of the data area.

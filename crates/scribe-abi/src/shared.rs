@@ -81,6 +81,10 @@ pub struct Config {
     pub mapped_count: AtomicU32,
     /// The calls of the fast path.
     pub table: FastTable,
+    /// CPUID answers: leaf, subleaf, eax, ebx, ecx, edx.
+    pub cpuid: [[u32; 6]; CPUID_LEAVES],
+    /// How many; others are the engine's.
+    pub cpuid_count: u32,
 }
 
 /// What belongs to one address space; private memory at [`crate::PROCESS`], written by the engine.
@@ -90,7 +94,12 @@ pub struct Process {
     pub saved_rcx: u64,
     /// Address of the lane's area; 0: no agent here.
     pub lane: u64,
+    /// Where a patched CPUID returns to.
+    pub saved_ret: u64,
 }
+
+/// Most CPUID answers that agents know.
+pub const CPUID_LEAVES: usize = 192;
 
 /// What the agent does with a call.
 #[allow(missing_docs)]

@@ -90,6 +90,9 @@ mod tests {
         at(ENTRY_TRAP, &[0xcc]);
         at(ENTRY_PASSED, &[0xcc]);
         at(ENTRY_ASK, &[0xcc, 0xc3]);
+        at(ENTRY_CPUID_PASSED, &[0xcc]);
+        at(ENTRY_CPUID, &[0x48, 0x89, 0x0c, 0x25]);
+        at(ENTRY_PATCHED, &[0x48, 0x89, 0x0c, 0x25]);
         at(CALL_INSN, &[0x0f, 0x05, 0xc3]);
     }
 

@@ -9,9 +9,9 @@ use scribe_abi::shared::{
 use scribe_abi::token::Token;
 use scribe_abi::{
     AGENT_BASE, AGENT_CODE_LEN, AGENT_END, CALL_AFTER, CALL_BAIL, CALL_BEGIN, CALL_INSN, ENTRY_ASK,
-    ENTRY_PASSED, PROCESS, STUB_COUNT, STUBS,
+    ENTRY_CPUID_PASSED, ENTRY_PASSED, PAGE, PROCESS, STUB_COUNT, STUBS,
 };
-use scribe_tracee::patch::{Extent, Site};
+use scribe_tracee::patch::{Extent, Kind as SiteKind, Site};
 use scribe_tracee::{Mem, Regs, Result};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -86,6 +86,18 @@ impl Shared {
     fn config(&self) -> &Config {
         // SAFETY: initialised at creation; what changes is atomic.
         unsafe { &*self.base.cast::<Config>().as_ptr() }
+    }
+
+    /// What agents answer to CPUID.
+    pub fn set_cpuid(&self, leaves: &[[u32; 6]]) {
+        // SAFETY: before any agent runs; the fields belong to the mapping.
+        unsafe {
+            let config = self.base.cast::<Config>().as_ptr();
+            let count = leaves.len().min(shared::CPUID_LEAVES);
+            let table = &mut *(&raw mut (*config).cpuid);
+            table[..count].copy_from_slice(&leaves[..count]);
+            (&raw mut (*config).cpuid_count).write(count as u32);
+        }
     }
 
     /// Regular files on this device are just files.
@@ -370,6 +382,8 @@ impl LaneMemory {
 pub enum Place {
     /// It passes its call on.
     Passed,
+    /// It passes a CPUID on.
+    Cpuid,
     /// It asks for something.
     Asked,
     /// Before its call: it has to be sent to the bail-out if that must not be made.
@@ -388,6 +402,8 @@ impl Place {
             Some(Place::BeforeCall)
         } else if offset == ENTRY_PASSED + 1 {
             Some(Place::Passed)
+        } else if offset == ENTRY_CPUID_PASSED + 1 {
+            Some(Place::Cpuid)
         } else if offset == ENTRY_ASK + 1 {
             Some(Place::Asked)
         } else if offset == CALL_AFTER {
@@ -418,13 +434,16 @@ pub fn give_up_call(place: Place, regs: &mut Regs) -> bool {
     }
 }
 
+/// Where, in a traced process, stands to where a patched CPUID returns.
+pub const SAVED_RET: u64 = PROCESS + 16;
+
 /// Tells an address space which lane its tasks are in; 0: there is no agent.
 pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
     mem.write(PROCESS + 8, &address.to_le_bytes())
 }
 
 /// The patched places of an address space.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sites {
     by_start: BTreeMap<u64, (Site, Vec<u8>)>,
     by_stub: Vec<u64>,
@@ -439,9 +458,9 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// A place for a new stub.
-    pub fn next_stub(&self) -> Option<u16> {
-        let next = self.by_stub.len() as u64;
+    /// The stub after `more` new ones.
+    pub fn next_stub(&self, more: usize) -> Option<u16> {
+        let next = (self.by_stub.len() + more) as u64;
         (next < STUB_COUNT).then_some(next as u16)
     }
 
@@ -450,21 +469,52 @@ impl Sites {
         self.by_stub.is_empty()
     }
 
-    /// Patches a place. False: the bytes there are not what they were taken for.
-    pub fn patch(&mut self, mem: &Mem, site: Site) -> Result<bool> {
-        let original = mem.read_vec(site.start(), (site.end() - site.start()) as usize)?;
-        let Some(code) = site.code(&original) else {
-            return Ok(false);
-        };
-        if usize::from(site.stub) != self.by_stub.len() {
-            return Ok(false);
+    /// Patches places, which get the stubs from [`Sites::next_stub`] on in their order. The result
+    /// are those whose bytes were what they were taken for.
+    pub fn patch(&mut self, mem: &Mem, wanted: &[Site]) -> Result<Vec<Site>> {
+        let first = self.by_stub.len() as u64;
+        let mut stubs = Vec::new();
+        // A page is read and written once: each access costs more than the copying.
+        let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        let mut done = Vec::new();
+        for site in wanted {
+            if u64::from(site.stub) != self.by_stub.len() as u64 {
+                break;
+            }
+            let mut window = Vec::new();
+            let from = site.start() & !(PAGE - 1);
+            while from + (window.len() as u64) < site.end() {
+                let at = from + window.len() as u64;
+                if let std::collections::btree_map::Entry::Vacant(page) = pages.entry(at) {
+                    page.insert(mem.read_vec(at, PAGE as usize)?);
+                }
+                window.extend_from_slice(&pages[&at]);
+            }
+            let original =
+                &window[(site.start() - from) as usize..][..(site.end() - site.start()) as usize];
+            let Some([(_, stub), (at, jump)]) = site.code(original) else {
+                break;
+            };
+            stubs.extend_from_slice(&stub);
+            self.by_stub.push(site.start());
+            self.by_start
+                .insert(site.start(), (*site, original.to_vec()));
+            for (i, byte) in jump.iter().enumerate() {
+                let addr = at + i as u64;
+                if let Some(page) = pages.get_mut(&(addr & !(PAGE - 1))) {
+                    page[(addr % PAGE) as usize] = *byte;
+                }
+            }
+            done.push(*site);
         }
-        for (addr, bytes) in &code {
-            mem.write(*addr, bytes)?;
+        if done.is_empty() {
+            return Ok(done);
         }
-        self.by_stub.push(site.start());
-        self.by_start.insert(site.start(), (site, original));
-        Ok(true)
+        mem.write(STUBS + first * scribe_abi::STUB_SIZE, &stubs)?;
+        for (at, page) in pages {
+            mem.write(at, &page)?;
+        }
+        Ok(done)
     }
 
     /// The place whose stub the agent was to return to.
@@ -512,25 +562,32 @@ impl Sites {
     }
 }
 
-/// Encodes patched places for the log: 12 bytes each.
+/// Encodes patched places for the log: 12 bytes each. Addresses have 47 bits; the kind stands above
+/// them.
 pub fn encode_sites(sites: &[Site]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(sites.len() * 12);
     for site in sites {
-        bytes.extend_from_slice(&site.syscall.to_le_bytes());
+        let address = site.syscall | (site.kind as u64) << 56;
+        bytes.extend_from_slice(&address.to_le_bytes());
         bytes.extend_from_slice(&site.stub.to_le_bytes());
         bytes.extend_from_slice(&[site.extent.before, site.extent.after]);
     }
     bytes
 }
 
-/// Decodes what [`encode_sites`] made.
-pub fn decode_sites(bytes: &[u8]) -> impl Iterator<Item = Site> + '_ {
-    bytes.chunks_exact(12).map(|entry| Site {
-        syscall: u64::from_le_bytes(entry[..8].try_into().expect("eight bytes")),
-        stub: u16::from_le_bytes([entry[8], entry[9]]),
-        extent: Extent {
-            before: entry[10],
-            after: entry[11],
-        },
+/// Decodes what [`encode_sites`] made; entries that make no sense are `None`.
+pub fn decode_sites(bytes: &[u8]) -> impl Iterator<Item = Option<Site>> + '_ {
+    bytes.chunks_exact(12).map(|entry| {
+        let address = u64::from_le_bytes(entry[..8].try_into().expect("eight bytes"));
+        let site = Site {
+            syscall: address & ((1 << 56) - 1),
+            stub: u16::from_le_bytes([entry[8], entry[9]]),
+            extent: Extent {
+                before: entry[10],
+                after: entry[11],
+            },
+            kind: SiteKind::new((address >> 56) as u8)?,
+        };
+        site.is_sound().then_some(site)
     })
 }

@@ -1,4 +1,4 @@
-//! Patching of system-call places: a jump into a stub, over the instruction and as many of its
+//! Patching of system-call places, and of CPUID: a jump into a stub, over the instruction and as many of its
 //! neighbours as the jump needs. Functions over bytes; who writes them sees to it that nobody runs
 //! there.
 //!
@@ -16,7 +16,12 @@
 //! ```
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
-use scribe_abi::{AGENT_BASE, ENTRY_PATCHED, PAGE, STUB_COUNT, STUB_SIZE, STUBS};
+use scribe_abi::{
+    AGENT_BASE, ENTRY_CPUID, ENTRY_PATCHED, PAGE, PROCESS, STUB_COUNT, STUB_SIZE, STUBS,
+};
+
+/// `scribe_abi::shared::Process::saved_ret`.
+const SAVED_RET: u64 = PROCESS + 16;
 
 /// Bytes of the jump.
 const JUMP: usize = 7;
@@ -25,7 +30,46 @@ const BEFORE: usize = 10;
 const AFTER: usize = 8;
 const ENTRY: usize = 0x08;
 const TAIL: usize = 0x20;
+/// For CPUID: storing the return place takes more room.
+const CPUID_TAIL: usize = 0x28;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
+const CPUID: [u8; 2] = [0x0f, 0xa2];
+
+/// Instructions that are patched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// `syscall`.
+    Syscall = 0,
+    /// `cpuid`.
+    Cpuid = 1,
+}
+
+impl Kind {
+    /// From its number.
+    pub fn new(number: u8) -> Option<Kind> {
+        match number {
+            0 => Some(Kind::Syscall),
+            1 => Some(Kind::Cpuid),
+            _ => None,
+        }
+    }
+
+    /// The kind of the instruction at the start of `code`.
+    pub fn of(code: &[u8]) -> Option<Kind> {
+        let code = code.get(..2)?;
+        [Kind::Syscall, Kind::Cpuid]
+            .into_iter()
+            .find(|kind| kind.code() == code)
+    }
+
+    fn code(self) -> [u8; 2] {
+        match self {
+            Kind::Syscall => SYSCALL,
+            Kind::Cpuid => CPUID,
+        }
+    }
+}
 /// How far around a place branches are decoded one by one.
 const NEAR: usize = 512;
 
@@ -47,6 +91,8 @@ pub struct Site {
     pub extent: Extent,
     /// Number of its stub.
     pub stub: u16,
+    /// What stands there.
+    pub kind: Kind,
 }
 
 impl Site {
@@ -79,7 +125,11 @@ impl Site {
 
     /// Where the agent returns to.
     pub fn tail(&self) -> u64 {
-        self.stub_at() + TAIL as u64
+        let tail = match self.kind {
+            Kind::Syscall => TAIL,
+            Kind::Cpuid => CPUID_TAIL,
+        };
+        self.stub_at() + tail as u64
     }
 
     /// Where a task has to go on that stands at `rip` in the unpatched program; `None`: right there.
@@ -100,7 +150,7 @@ impl Site {
             || original.len() < JUMP
             || before > BEFORE
             || after > AFTER
-            || original[before..before + 2] != SYSCALL
+            || original[before..before + 2] != self.kind.code()
         {
             return None;
         }
@@ -112,14 +162,30 @@ impl Site {
         };
         put(0, &(at + ENTRY as u64).to_le_bytes());
         let mut p = put(ENTRY, &original[..before]);
-        p = put(p, &[0xb9]);
-        p = put(p, &(self.tail() as u32).to_le_bytes());
+        let entry = match self.kind {
+            Kind::Syscall => {
+                // mov $tail, %ecx
+                p = put(p, &[0xb9]);
+                p = put(p, &(self.tail() as u32).to_le_bytes());
+                ENTRY_PATCHED
+            }
+            Kind::Cpuid => {
+                // movq $tail, saved_ret
+                p = put(p, &[0x48, 0xc7, 0x04, 0x25]);
+                p = put(p, &(SAVED_RET as u32).to_le_bytes());
+                p = put(p, &(self.tail() as u32).to_le_bytes());
+                ENTRY_CPUID
+            }
+        };
         p = put(p, &[0xe9]);
         let from = at + p as u64 + 4;
-        let distance = (AGENT_BASE + ENTRY_PATCHED).wrapping_sub(from) as u32;
+        let distance = (AGENT_BASE + entry).wrapping_sub(from) as u32;
         put(p, &distance.to_le_bytes());
-        p = put(TAIL, &[0x48, 0xb9]);
-        p = put(p, &self.next().to_le_bytes());
+        p = (self.tail() - at) as usize;
+        if self.kind == Kind::Syscall {
+            p = put(p, &[0x48, 0xb9]);
+            p = put(p, &self.next().to_le_bytes());
+        }
         p = put(p, &original[before + 2..]);
         p = put(p, &[0xff, 0x25, 0, 0, 0, 0]);
         put(p, &self.end().to_le_bytes());
@@ -129,6 +195,8 @@ impl Site {
     }
 }
 
+const _: () = assert!(ENTRY + BEFORE + 17 <= CPUID_TAIL);
+const _: () = assert!(CPUID_TAIL + AFTER + 14 <= STUB_SIZE as usize);
 const _: () = assert!(ENTRY + BEFORE + 10 <= TAIL);
 const _: () = assert!(TAIL + 10 + AFTER + 14 <= STUB_SIZE as usize);
 
@@ -140,9 +208,7 @@ pub const WINDOW: usize = NEAR;
 /// place (all of it, or [`WINDOW`] bytes on either side), its first byte at `base` of what `far` was
 /// made from.
 pub fn extent(text: &[u8], at: usize, base: usize, far: &FarBranches) -> Option<Extent> {
-    if text.get(at..at + 2)? != SYSCALL {
-        return None;
-    }
+    Kind::of(text.get(at..)?)?;
     let (list, index) = sweep(text, at)?;
     let moves = |i: &&Instruction| is_movable(i);
     let mut choices = Vec::new();
@@ -248,7 +314,8 @@ impl FarBranches {
     pub fn find(text: &[u8]) -> FarBranches {
         // A bit for each byte that may be replaced.
         let mut hot = vec![0u64; text.len() / 64 + 1];
-        for at in memchr::memmem::find_iter(text, &SYSCALL) {
+        let calls = memchr::memmem::find_iter(text, &SYSCALL);
+        for at in calls.chain(memchr::memmem::find_iter(text, &CPUID)) {
             let range = at.saturating_sub(BEFORE)..(at + 2 + AFTER).min(text.len());
             range.for_each(|i| hot[i / 64] |= 1 << (i % 64));
         }
@@ -306,6 +373,7 @@ mod tests {
             syscall: 0x1005,
             extent,
             stub: 3,
+            kind: Kind::Syscall,
         };
         let [(stub_at, stub), (at, jump)] = site.code(&code[..7]).unwrap();
         assert_eq!((stub_at, at), (STUBS + 3 * STUB_SIZE, 0x1000));

@@ -16,6 +16,7 @@ mod ring;
 mod token;
 
 use core::sync::atomic::Ordering::Relaxed;
+use scribe_abi::PROCESS;
 use scribe_abi::shared::{Config, SHARED_BASE, TaskArea, mode, reason};
 
 /// Called by the entry with the registers of a call in the task's area. 0: the call is done.
@@ -29,6 +30,26 @@ extern "C" fn scribe_agent_main(area: *mut TaskArea) -> u32 {
         mode::RECORD => record::call(area),
         mode::REPLAY => replay::call(area),
         _ => reason::CALL,
+    }
+}
+
+/// Answers a CPUID whose registers are in the area but for rcx: the subleaf, whose place in the
+/// process's page takes the answer. The area's reason is 0 if there is an answer.
+#[unsafe(no_mangle)]
+extern "C" fn scribe_agent_cpuid(area: *mut TaskArea, subleaf: u32) {
+    // SAFETY: as above; the process's page is the agent's while the token is held.
+    let (area, saved_rcx) = unsafe { (&mut *area, &mut *(PROCESS as *mut u64)) };
+    let config = config();
+    let leaf = area.rax as u32;
+    let known = config.cpuid.get(..config.cpuid_count as usize).unwrap_or_default();
+    let hit = known.iter().find(|entry| entry[0] == leaf && entry[1] == subleaf);
+    let allowed = area.mode.load(Relaxed) != mode::PASS;
+    area.reason.store(u32::from(hit.is_none() || !allowed), Relaxed);
+    if let Some([_, _, a, b, c, d]) = hit.filter(|_| allowed) {
+        area.rax = u64::from(*a);
+        area.saved[0] = u64::from(*b);
+        *saved_rcx = u64::from(*c);
+        area.args[2] = u64::from(*d);
     }
 }
 

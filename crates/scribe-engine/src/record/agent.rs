@@ -3,14 +3,15 @@
 
 use super::calls::Kind;
 use super::*;
-use crate::agent::{Place, encode_sites, give_up_call, set_lane};
+use crate::agent::{Place, SAVED_RET, encode_sites, give_up_call, set_lane};
 use scribe_abi::ENTRY_FAULT;
 use scribe_abi::shared::{ask, mode, phase, reason};
 use scribe_log::patch;
 use scribe_syscalls::Call;
 use scribe_tracee::inject::call_args;
 use scribe_tracee::maps;
-use scribe_tracee::patch::{Extent, FarBranches, Site, WINDOW, extent};
+use scribe_tracee::patch::{Extent, FarBranches, Kind as SiteKind, Site, WINDOW, extent};
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// From this call on a place is worth patching: what is called once is cheaper by trap.
@@ -37,20 +38,29 @@ pub(super) fn shared(options: &RecordOptions, sud: bool) -> Option<Rc<Shared>> {
 }
 
 /// A mapping that holds program text of a file, private and not writable.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Text {
     /// First address.
     pub start: u64,
     /// First address behind it.
     pub end: u64,
-    branches: Rc<FarBranches>,
+    info: Rc<TextInfo>,
 }
 
-/// Far branches of files, by device, inode, modification time and the mapped part.
+/// What is known of the text of a file.
+pub(super) struct TextInfo {
+    branches: FarBranches,
+    /// Places that came up in any process, by offset; `None`: they cannot be patched.
+    places: RefCell<BTreeMap<u32, Option<(Extent, SiteKind)>>>,
+}
+
+/// Texts of files, by device, inode, modification time and the mapped part.
 #[derive(Default)]
 pub(super) struct Texts {
-    known: HashMap<(u64, u64, i64, u64, u64), Rc<FarBranches>>,
+    known: HashMap<TextKey, Rc<TextInfo>>,
 }
+
+type TextKey = (u64, u64, i64, u64, u64);
 
 impl Recorder {
     /// Begins a lane with one task.
@@ -227,6 +237,17 @@ impl Recorder {
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);
         }
+        if trap && place == Place::Cpuid {
+            let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
+            (regs.rax, regs.rbx) = (a.into(), b.into());
+            (regs.rcx, regs.rdx) = (c.into(), d.into());
+            regs.rip = self.task(id).space.mem.read_u64(SAVED_RET)?;
+            regs.orig_rax = u64::MAX;
+            self.stats.instructions += 1;
+            self.machine.stopped(tid)?.set_regs(&regs)?;
+            self.machine.go(tid, Go::Application, 0)?;
+            return Ok(true);
+        }
         if task.run.search.is_some() {
             return Ok(false);
         }
@@ -373,52 +394,144 @@ impl Recorder {
 
     // ---- patching ----
 
-    /// The task's call came by trap: its place is patched if that is safe and worthwhile.
-    pub(super) fn patch_place(&mut self, id: u32) -> Result<()> {
+    /// An instruction at `at` came by trap: its place is remembered, and patched if that is safe
+    /// and worthwhile.
+    pub(super) fn patch_place(&mut self, id: u32, at: u64) -> Result<()> {
         if self.shared.is_none() || self.ptrace.in_use() {
             return Ok(());
         }
-        let task = self.task(id);
-        let at = task.app.rip.wrapping_sub(2);
-        let space = task.space.clone();
+        let space = self.task(id).space.clone();
         if !space.agent.get() || space.sites.borrow().off {
             return Ok(());
         }
-        {
+        let tried = {
             let mut sites = space.sites.borrow_mut();
             let tried = sites.tried.entry(at).or_default();
             *tried = tried.saturating_add(1);
-            if *tried < WORTH {
-                return Ok(());
+            *tried
+        };
+        if tried == u32::MAX {
+            if let Some(name) = space.sites.borrow().unfit.get(&at) {
+                *self.stats.unpatched.entry(name.to_string()).or_default() += 1;
             }
-            if *tried == u32::MAX {
-                if let Some(name) = sites.unfit.get(&at) {
-                    *self.stats.unpatched.entry(name.to_string()).or_default() += 1;
-                }
-                return Ok(());
-            }
-            // Whatever comes of it, it is not tried again.
-            *tried = u32::MAX;
-            if sites.around(at).is_some() {
-                return Ok(());
+            return Ok(());
+        }
+        let place = self.place_at(id, at);
+        if tried < WORTH {
+            return Ok(());
+        }
+        // Whatever comes of it, it is not tried again.
+        space.sites.borrow_mut().tried.insert(at, u32::MAX);
+        match place {
+            Some((extent, kind)) => self.patch(id, &[(at, extent, kind)], 0),
+            None => {
+                self.note_unfit(id, at);
+                Ok(())
             }
         }
-        let Some(text) = self.text_at(id, at) else {
-            self.note_unfit(id, at);
-            return Ok(());
-        };
+    }
+
+    /// How a place can be patched.
+    fn place_at(&mut self, id: u32, at: u64) -> Option<(Extent, SiteKind)> {
+        let text = self.text_at(id, at)?;
+        let offset = (at - text.start) as u32;
+        if let Some(known) = text.info.places.borrow().get(&offset) {
+            return *known;
+        }
+        let space = self.task(id).space.clone();
         let first = text.start.max(at.saturating_sub(WINDOW as u64));
         let last = text.end.min(at + WINDOW as u64);
         let mut window = vec![0; (last - first) as usize];
         let got = space.mem.read_some(first, &mut window);
         window.truncate(got);
         let base = (first - text.start) as usize;
-        let found = extent(&window, (at - first) as usize, base, &text.branches);
-        let Some(extent) = found else {
-            self.note_unfit(id, at);
+        let inside = (at - first) as usize;
+        let kind = SiteKind::of(window.get(inside..)?)?;
+        let found = extent(&window, inside, base, &text.info.branches);
+        let place = found.map(|extent| (extent, kind));
+        text.info.places.borrow_mut().insert(offset, place);
+        place
+    }
+
+    /// Patches the places of a new mapping that came up in other processes before.
+    pub(super) fn patch_known(&mut self, id: u32, start: u64, end: u64) -> Result<()> {
+        let space = self.task(id).space.clone();
+        if self.shared.is_none()
+            || self.ptrace.in_use()
+            || !space.agent.get()
+            || space.sites.borrow().off
+        {
+            return Ok(());
+        }
+        let Some(text) = self.text_at(id, start) else {
             return Ok(());
         };
-        self.patch(id, at, extent)
+        let places = text.info.places.borrow();
+        let places: Vec<_> = places
+            .iter()
+            .filter_map(|(offset, place)| {
+                let (extent, kind) = (*place)?;
+                let at = text.start + u64::from(*offset);
+                (at + 2 <= end).then_some((at, extent, kind))
+            })
+            .collect();
+        self.patch(id, &places, patch::HERE)
+    }
+
+    /// The program mapped a file.
+    pub(super) fn patch_mapped(&mut self, id: u32, kind: &Kind, at: u64) -> Result<()> {
+        match *kind {
+            Kind::Mapped {
+                fd: Some(_),
+                len,
+                prot,
+                flags,
+                ..
+            } if prot & libc::PROT_EXEC as u32 != 0
+                && flags as i32 & libc::MAP_TYPE == libc::MAP_PRIVATE =>
+            {
+                self.patch_known(id, at, at.saturating_add(len))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn patch(&mut self, id: u32, places: &[(u64, Extent, SiteKind)], flags: u8) -> Result<()> {
+        let space = self.task(id).space.clone();
+        let mut sites = space.sites.borrow_mut();
+        let mut wanted: Vec<Site> = Vec::new();
+        for (at, extent, kind) in places {
+            let Some(stub) = sites.next_stub(wanted.len()) else {
+                break;
+            };
+            let site = Site {
+                syscall: *at,
+                extent: *extent,
+                stub,
+                kind: *kind,
+            };
+            // Places overlap where two stand close together; and nobody may stand inside.
+            let inside =
+                |rip: u64| rip > site.start() && rip < site.end() && site.resume(rip).is_none();
+            let overlaps = (site.start()..site.end()).any(|addr| sites.around(addr).is_some())
+                || wanted.last().is_some_and(|last| last.end() > site.start());
+            let occupied = self
+                .tasks
+                .values()
+                .any(|task| Rc::ptr_eq(&task.space, &space) && inside(task.app.rip));
+            if !overlaps && !occupied {
+                wanted.push(site);
+            }
+        }
+        let done = sites.patch(&space.mem, &wanted)?;
+        drop(sites);
+        if !done.is_empty() {
+            self.stats.patched += done.len() as u64;
+            let lane = self.task(id).lane;
+            let sites = encode_sites(&done).into();
+            self.write(lane, &Record::Patch { flags, sites });
+        }
+        Ok(())
     }
 
     /// A place stays on the trap: for the statistics.
@@ -443,38 +556,6 @@ impl Recorder {
         for (sum, counter) in self.stats.passed.iter_mut().zip(&area.counters) {
             *sum += counter.load(Relaxed);
         }
-    }
-
-    fn patch(&mut self, id: u32, at: u64, extent: Extent) -> Result<()> {
-        let space = self.task(id).space.clone();
-        let mut sites = space.sites.borrow_mut();
-        let Some(stub) = sites.next_stub() else {
-            return Ok(());
-        };
-        let site = Site {
-            syscall: at,
-            extent,
-            stub,
-        };
-        // Places overlap where two calls stand close together; and nobody may stand inside.
-        let inside =
-            |rip: u64| rip > site.start() && rip < site.end() && site.resume(rip).is_none();
-        let overlaps = (site.start()..site.end()).any(|addr| sites.around(addr).is_some());
-        let occupied = self
-            .tasks
-            .values()
-            .any(|task| Rc::ptr_eq(&task.space, &space) && inside(task.app.rip));
-        if overlaps || occupied {
-            return Ok(());
-        }
-        if sites.patch(&space.mem, site)? {
-            drop(sites);
-            self.stats.patched += 1;
-            let lane = self.task(id).lane;
-            let sites = encode_sites(&[site]).into();
-            self.write(lane, &Record::Patch { flags: 0, sites });
-        }
-        Ok(())
     }
 
     /// The text mapping around an address, if it is one whose places may be patched.
@@ -502,11 +583,11 @@ impl Recorder {
             if !(map.start <= at && at + 2 <= map.end) {
                 continue;
             }
-            let branches = self.branches_of(tid, &space, &map)?;
+            let info = self.text_info(tid, &space, &map)?;
             let text = Text {
                 start: map.start,
                 end: map.end,
-                branches,
+                info,
             };
             space.sites.borrow_mut().text.push(text.clone());
             return Some(text);
@@ -514,35 +595,38 @@ impl Recorder {
         None
     }
 
-    fn branches_of(
+    fn text_info(
         &mut self,
         tid: Tid,
         space: &AddressSpace,
         map: &maps::Mapping,
-    ) -> Option<Rc<FarBranches>> {
+    ) -> Option<Rc<TextInfo>> {
         if map.size() > LONG_TEXT {
             return None;
         }
         let file = std::fs::File::open(format!("/proc/{tid}/root{}", map.name)).ok();
         let meta = file.as_ref().and_then(|file| file.metadata().ok());
         let meta = meta.filter(|meta| meta.ino() == map.ino && map.ino != 0);
-        let key = meta.map(|meta| (meta.dev(), meta.ino(), meta.mtime(), map.offset, map.size()));
-        if let Some(key) = key
-            && let Some(known) = self.texts.known.get(&key)
-        {
+        let key = meta.map(|m| (m.dev(), m.ino(), m.mtime(), map.offset, map.size()));
+        // Of a vDSO there is only one: ours.
+        let key = key.unwrap_or((0, 0, 0, 0, map.size()));
+        if let Some(known) = self.texts.known.get(&key) {
             return Some(known.clone());
         }
         let mut bytes = vec![0; map.size() as usize];
-        let got = match (&file, key) {
-            (Some(file), Some(_)) => file.read_at(&mut bytes, map.offset).unwrap_or(0),
+        let got = match &file {
+            Some(file) if key.1 != 0 => file.read_at(&mut bytes, map.offset).unwrap_or(0),
             _ => space.mem.read_some(map.start, &mut bytes),
         };
         bytes.truncate(got);
-        let branches = Rc::new(FarBranches::find(&bytes));
-        if let Some(key) = key {
-            self.texts.known.insert(key, branches.clone());
+        let info = Rc::new(TextInfo {
+            branches: FarBranches::find(&bytes),
+            places: RefCell::default(),
+        });
+        if key.1 != 0 || map.name == "[vdso]" {
+            self.texts.known.insert(key, info.clone());
         }
-        Some(branches)
+        Some(info)
     }
 
     /// Puts the program's own bytes back in a range of the task's memory. The task stands at a sync

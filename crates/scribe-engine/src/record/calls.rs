@@ -105,7 +105,7 @@ impl Recorder {
         }
         task.app = regs;
         if !emulated_stop {
-            self.patch_place(id)?;
+            self.patch_place(id, regs.rip.wrapping_sub(2))?;
         }
         self.call_at(id, regs)
     }
@@ -446,6 +446,9 @@ impl Recorder {
             _ => task.app.rax = ret as u64,
         }
         self.after_call(id, &pending)?;
+        if !(-4095..0).contains(&ret) {
+            self.patch_mapped(id, &pending.kind, ret as u64)?;
+        }
         self.settle_masked(id, temporary)
     }
 

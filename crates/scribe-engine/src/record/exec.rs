@@ -145,7 +145,9 @@ impl Recorder {
         if self.machine.sud {
             stopped.arm_sud(AGENT_BASE, AGENT_CODE_LEN)?;
         }
-        self.settle_into_new_program(id, space, app)
+        let text = |map: &&maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
+        let texts = before.iter().filter(text).map(|map| (map.start, map.end));
+        self.settle_into_new_program(id, space, app, texts.collect())
     }
 
     fn settle_into_new_program(
@@ -153,6 +155,7 @@ impl Recorder {
         id: u32,
         space: AddressSpace,
         mut app: Regs,
+        texts: Vec<(u64, u64)>,
     ) -> Result<()> {
         app.orig_rax = u64::MAX;
         let task = self.tasks.get_mut(&id).expect("the task exists");
@@ -195,6 +198,9 @@ impl Recorder {
             self.lane_changed(old_lane)?;
         }
         self.agent_for(id)?;
+        for (start, end) in texts {
+            self.patch_known(id, start, end)?;
+        }
         self.want_token(id, Ready::Resume);
         Ok(())
     }

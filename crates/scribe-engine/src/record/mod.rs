@@ -498,6 +498,10 @@ impl Recorder {
         regs.rip += length;
         match which {
             Trapped::Cpuid => {
+                let at = regs.rip - length;
+                if length == 2 {
+                    self.patch_place(id, at)?;
+                }
                 let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
                 (regs.rax, regs.rbx) = (a.into(), b.into());
                 (regs.rcx, regs.rdx) = (c.into(), d.into());

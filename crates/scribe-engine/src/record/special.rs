@@ -91,6 +91,9 @@ impl Recorder {
                 self.answer(id, row, call, i64::from(allowed))
             }
             Special::ArchPrctlSetCpuid => {
+                // CPUID is to fault from now on, also where it was patched.
+                self.unpatch_before_call(id, 0, u64::MAX)?;
+                self.task(id).space.sites.borrow_mut().off = true;
                 self.task_mut(id).instructions.1 = args[1] != 0;
                 self.answer(id, row, call, 0)
             }

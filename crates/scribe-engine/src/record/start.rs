@@ -214,6 +214,9 @@ impl Recorder {
             [r.eax, r.ebx, r.ecx, r.edx]
         });
         let first = 2; // 1 is Scribe itself
+        if let Some(shared) = &shared {
+            shared.set_cpuid(cpuid.leaves());
+        }
         let mut recorder = Recorder {
             machine: Machine::new(sud),
             log: Journal::new(log),

@@ -2,7 +2,7 @@
 //! patched places, which are those of the recording.
 
 use super::*;
-use crate::agent::{LaneMemory, Place, Shared, decode_sites, set_lane};
+use crate::agent::{LaneMemory, Place, SAVED_RET, Shared, decode_sites, set_lane};
 use scribe_abi::shared::{RING_LEN, ask, mode, phase, reason};
 use scribe_abi::{ENTRY_FAULT, log::RECORD_HEAD};
 use scribe_log::patch;
@@ -256,6 +256,16 @@ impl Replayer {
             }
             return Ok(true);
         }
+        if trap && place == Place::Cpuid {
+            let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
+            (regs.rax, regs.rbx) = (a.into(), b.into());
+            (regs.rcx, regs.rdx) = (c.into(), d.into());
+            regs.rip = self.task(id).space.mem.read_u64(SAVED_RET)?;
+            regs.orig_rax = u64::MAX;
+            self.machine.stopped(tid)?.set_regs(&regs)?;
+            self.machine.go(tid, Go::Application, 0)?;
+            return Ok(true);
+        }
         if is_synchronous(signal, info)
             && let Some(area) = &task.area
             && area.phase.load(Relaxed) != phase::OUTSIDE
@@ -276,15 +286,15 @@ impl Replayer {
     pub(super) fn patch(&mut self, id: u32, flags: u8, sites: &[u8]) -> Result<()> {
         let space = self.task(id).space.clone();
         let mut known = space.sites.borrow_mut();
-        for site in decode_sites(sites) {
-            if flags & patch::REMOVE != 0 {
+        let bad = || ReplayError::Log("it patches calls where there are none".into());
+        let sites: Option<Vec<_>> = decode_sites(sites).collect();
+        let sites = sites.ok_or_else(bad)?;
+        if flags & patch::REMOVE != 0 {
+            for site in sites {
                 known.restore(&space.mem, site.start(), site.end());
-            } else if !site.is_sound() || !known.patch(&space.mem, site)? {
-                return Err(ReplayError::Log(format!(
-                    "it patches the call at {:#x}, where there is none",
-                    site.syscall
-                )));
             }
+        } else if known.patch(&space.mem, &sites)?.len() != sites.len() {
+            return Err(bad());
         }
         Ok(())
     }

@@ -56,6 +56,9 @@ impl Replayer {
         } else {
             Shared::new(0, 0).ok()
         };
+        if let Some(shared) = &shared {
+            shared.set_cpuid(cpuid.leaves());
+        }
         let files = ReplayFiles::new(&log);
         let mut replayer = Replayer {
             machine: Machine::new(sud),
