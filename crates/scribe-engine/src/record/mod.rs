@@ -424,7 +424,10 @@ impl Recorder {
         let stopped = self.machine.stopped(task.tid)?;
         let mut info = stopped.siginfo()?;
         ptrace::honest_siginfo(signal, &mut info);
-        if task.state == State::App && self.signal_in_agent(id, signal, &info)? {
+        if task.state == State::App
+            && (self.signal_at_sync_point(id, signal, &info)?
+                || self.signal_in_agent(id, signal, &info)?)
+        {
             return Ok(());
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");

@@ -84,6 +84,34 @@ impl Recorder {
         Ok(())
     }
 
+    /// A signal that comes up before the task, which was let go from a sync point, has executed
+    /// anything (it was blocked until now, or came just then) is delivered there. False: it is none.
+    pub(super) fn signal_at_sync_point(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: &[u8; 128],
+    ) -> Result<bool> {
+        if is_synchronous(signal, info) || self.traced(id) {
+            return Ok(false);
+        }
+        let task = self.task(id);
+        if task.run.search.is_some() || self.agent_phase(id) != 0 {
+            return Ok(false);
+        }
+        let mut regs = self.machine.stopped(task.tid)?.regs()?;
+        let mut app = task.app;
+        app.rip = task.space.sites.borrow().resume(app.rip);
+        (regs.orig_rax, app.orig_rax) = (0, 0);
+        // Behind a call rip stands in rcx as well, which only another call could bring about.
+        if task.app.rcx != task.app.rip || crate::regs::words(&regs) != crate::regs::words(&app) {
+            return Ok(false);
+        }
+        self.task_mut(id).stash.push(signal as u32, *info);
+        self.settle(id)?;
+        Ok(true)
+    }
+
     /// Whether the lane holds tasks of this process only.
     pub(super) fn alone_in_lane(&self, id: u32) -> bool {
         let task = self.task(id);

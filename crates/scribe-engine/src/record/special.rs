@@ -154,19 +154,20 @@ impl Recorder {
             }
             action = Some(Disposition::from_bytes(&bytes));
         }
+        let stored = |task: &Task| {
+            let sighand = task.sighand.borrow();
+            sighand.get(signal as u32).copied().unwrap_or_default()
+        };
+        let known = stored(task);
         let changed = task.sighand.borrow_mut().sigaction(signal as u32, action);
         let before = match changed {
             Ok(before) => before,
             Err(errno) => return self.answer(id, row, call, -i64::from(errno.0)),
         };
-        // The kernel must know what is ignored (children, exec) and nothing of handlers.
-        if action.is_some() && !Mask::FORCED.has(signal as u32) {
-            let stored = task
-                .sighand
-                .borrow()
-                .get(signal as u32)
-                .copied()
-                .unwrap_or_default();
+        let stored = stored(task);
+        // The kernel must know what is ignored (children, exec).
+        let news = stored.to_bytes() != known.to_bytes();
+        if action.is_some() && news && !Mask::FORCED.has(signal as u32) {
             let at = scribe_abi::AGENT_STRINGS;
             let (tid, app, space) = (task.tid, task.app, task.space.clone());
             let mut image = stored.to_bytes();
@@ -214,10 +215,11 @@ impl Recorder {
             }
             return self.answer_with(id, row, call, 0, &[(old, &before.to_le_bytes())]);
         }
-        // Signals that were blocked and wait come up now, before the next instruction: a call that
-        // does nothing lets the kernel present them.
-        (pending.agent_nr, pending.agent_args) = (libc::SYS_getpid as u64, [0; 6]);
-        self.launch(id, pending)
+        // Signals that were blocked and wait come up now, before the next instruction: the kernel
+        // presents them when the task is let go (`signal_at_sync_point`).
+        pending.ret = 0;
+        self.task_mut(id).call = Some(Box::new(pending));
+        self.finish_call(id)
     }
 
     fn set_mask(&mut self, id: u32, mask: u64) -> Result<()> {
@@ -247,11 +249,11 @@ impl Recorder {
         stopped.set_xstate(&image)?;
         let mut pending = self.prepare(id, row, call, Kind::Plain);
         pending.kind = Kind::Sigreturn(Box::new(regs::from_user(&restored.regs)));
-        (pending.agent_nr, pending.agent_args) = (libc::SYS_getpid as u64, [0; 6]);
         let task = self.task_mut(id);
         task.alt = restored.altstack;
         self.set_mask(id, restored.mask.0)?;
-        self.launch(id, pending)
+        self.task_mut(id).call = Some(Box::new(pending));
+        self.finish_call(id)
     }
 
     fn sigaltstack(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
