@@ -116,6 +116,16 @@ pub mod class {
     pub const BY_AGENT: u8 = 32;
 }
 
+/// Values of [`FastRow::slow`]: who does a call.
+#[allow(missing_docs)]
+pub mod by {
+    pub const AGENT: u8 = 0;
+    /// The row is there so that it is not taken for another.
+    pub const ENGINE: u8 = 1;
+    /// The agent makes it, in a recording, and the engine does the rest.
+    pub const BOTH: u8 = 2;
+}
+
 /// No argument.
 pub const NO_ARG: u8 = 0xff;
 
@@ -175,7 +185,7 @@ pub struct FastRow {
     pub sub_arg: u8,
     /// A second one whose low 32 bits must be `and_value`, or [`NO_ARG`].
     pub and_arg: u8,
-    /// This command is the engine's: the row is there so that it is not taken for another.
+    /// See [`by`].
     pub slow: u8,
     #[allow(missing_docs)]
     pub pad: u8,

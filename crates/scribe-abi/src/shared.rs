@@ -96,6 +96,11 @@ pub struct Process {
     pub lane: u64,
     /// Where a patched CPUID returns to.
     pub saved_ret: u64,
+    /// From here, to `text_end`, lies text that is, or may be, patched: the engine has to know what
+    /// becomes of it.
+    pub text_start: u64,
+    /// See `text_start`.
+    pub text_end: u64,
 }
 
 /// Most CPUID answers that agents know.
@@ -130,6 +135,8 @@ pub mod reason {
     pub const INTERRUPTED: u32 = 2;
     /// It was made and has its result, but no event; outputs are in place.
     pub const RETURNED: u32 = 3;
+    /// It shapes the address space; it was made, the engine does the rest.
+    pub const CARRIED: u32 = 5;
     /// Its event is done; something else has to be done before the application goes on.
     pub const DONE: u32 = 4;
 }
@@ -163,6 +170,8 @@ pub mod counter {
     pub const ODD: usize = 5;
     /// Replay: the next record is another.
     pub const RECORD: usize = 6;
+    /// Made here, finished by the engine.
+    pub const CARRIED: usize = 7;
     pub const COUNT: usize = 8;
 }
 

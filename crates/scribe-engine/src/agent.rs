@@ -437,6 +437,12 @@ pub fn give_up_call(place: Place, regs: &mut Regs) -> bool {
 /// Where, in a traced process, stands to where a patched CPUID returns.
 pub const SAVED_RET: u64 = PROCESS + 16;
 
+/// Where the bounds of its texts stand: see [`shared::Process`].
+pub const TEXT_BOUNDS: u64 = PROCESS + 24;
+
+const _: () = assert!(std::mem::offset_of!(shared::Process, saved_ret) == 16);
+const _: () = assert!(std::mem::offset_of!(shared::Process, text_start) == 24);
+
 /// Tells an address space which lane its tasks are in; 0: there is no agent.
 pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
     mem.write(PROCESS + 8, &address.to_le_bytes())

@@ -6,8 +6,8 @@ use crate::call::{Block, Class, Row};
 use crate::effect::Effect;
 use crate::table::{KNOWN_MAX, rows_of};
 use scribe_abi::fast::{
-    self, FastBuf, FastRow, FastTable, MAX_BUFS, MAX_NR, MAX_ROWS, NO_ARG, block, dir, effect, len,
-    nested, out,
+    self, FastBuf, FastRow, FastTable, MAX_BUFS, MAX_NR, MAX_ROWS, NO_ARG, block, by, dir, effect,
+    len, nested, out,
 };
 
 /// Calls with more rows than this would be slow to look up; they are those whose commands are many
@@ -24,7 +24,7 @@ pub fn fast_table() -> Box<FastTable> {
     for nr in 0..=KNOWN_MAX {
         let rows = rows_of(nr).map(|row| fast_row(row).unwrap_or_else(|| slow_row(row)));
         let rows: Vec<FastRow> = rows.collect();
-        let none = rows.iter().all(|row| row.slow != 0);
+        let none = rows.iter().all(|row| row.slow == by::ENGINE);
         if none || rows.len() > MOST_ROWS || used + rows.len() > MAX_ROWS {
             continue;
         }
@@ -54,8 +54,13 @@ fn head(row: &Row) -> FastRow {
 }
 
 fn slow_row(row: &Row) -> FastRow {
+    use crate::call::Special::{Brk, Madvise, Mmap, Mprotect, Munmap};
+    let both = match row.class {
+        Class::Special(special) => [Mmap, Munmap, Mprotect, Madvise, Brk].contains(&special),
+        _ => false,
+    };
     FastRow {
-        slow: 1,
+        slow: if both { by::BOTH } else { by::ENGINE },
         ..head(row)
     }
 }

@@ -8,10 +8,11 @@ use crate::token::{acquire, release};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{Relaxed, Release};
-use scribe_abi::fast::{FastRow, NO_ARG, block, class, dir, effect};
+use scribe_abi::PROCESS;
+use scribe_abi::fast::{FastRow, NO_ARG, block, by, class, dir, effect};
 use scribe_abi::log::{self, ARGS, IN, OUT, RECORD_HEAD};
 use scribe_abi::shared::{
-    FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, RING_LEN, STAGE, STAGE_LEN, TaskArea, ask,
+    FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, Process, RING_LEN, STAGE, STAGE_LEN, TaskArea, ask,
     counter, phase, reason,
 };
 
@@ -55,7 +56,13 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     let config = crate::config();
     let args = area.args;
     let row = match config.table.find(area.rax & 0xffff_ffff, &args) {
-        Some(row) if row.slow == 0 => row,
+        Some(row) if row.slow == by::AGENT => row,
+        Some(row) if row.slow == by::BOTH && carries(row, &args) => {
+            let ret = kernel(area, &numbers(area, &args));
+            returned(area, ret)?;
+            area.phase.store(phase::MADE, Release);
+            return Err((reason::CARRIED, counter::CARRIED));
+        }
         _ => return Err((reason::CALL, counter::NO_ROW)),
     };
     let waits = may_wait(area, row).ok_or((reason::CALL, counter::DESCRIPTOR))?;
@@ -101,6 +108,23 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         output(&mut record, buf, len);
     }
     finish(area, lane, row, start, record, ret)
+}
+
+/// Whether a call that shapes the address space can be made here: it names no memory of ours, nor
+/// text that may be patched.
+fn carries(row: &FastRow, args: &[u64; 6]) -> bool {
+    const BRK: u16 = 12;
+    const MADVISE: u16 = 28;
+    const MADV_FREE: u64 = 8;
+    // SAFETY: mapped as long as there is an agent; the engine changes it while the token is its.
+    let process = unsafe { &*(PROCESS as *const Process) };
+    let [start, len, advice, ..] = *args;
+    let end = start.saturating_add(len);
+    let text = start < process.text_end && end > process.text_start;
+    row.nr == BRK
+        || !(text
+            || scribe_abi::is_ours(start, end)
+            || row.nr == MADVISE && advice & 0xffff_ffff == MADV_FREE)
 }
 
 /// The same for a call that may wait while others share the lane: without the token, with outputs

@@ -3,11 +3,11 @@
 
 use super::calls::Kind;
 use super::*;
-use crate::agent::{Place, SAVED_RET, encode_sites, give_up_call, set_lane};
+use crate::agent::{Place, SAVED_RET, TEXT_BOUNDS, encode_sites, give_up_call, set_lane};
 use scribe_abi::ENTRY_FAULT;
 use scribe_abi::shared::{ask, mode, phase, reason};
 use scribe_log::patch;
-use scribe_syscalls::Call;
+use scribe_syscalls::{Call, Class, Special};
 use scribe_tracee::inject::call_args;
 use scribe_tracee::maps;
 use scribe_tracee::patch::{Extent, FarBranches, Kind as SiteKind, Site, WINDOW, extent};
@@ -330,6 +330,27 @@ impl Recorder {
                 self.task_mut(id).app = regs;
                 self.settle(id)?;
             }
+            reason::CARRIED => {
+                self.task_mut(id).app = regs;
+                let call = Call {
+                    nr: regs.rax as u32,
+                    args: call_args(&regs),
+                };
+                let Some(row) = scribe_syscalls::lookup(&call) else {
+                    self.dispatch(id)?;
+                    return Ok(true);
+                };
+                *self.stats.calls.entry(call.nr).or_default() += 1;
+                let kind = match row.class {
+                    Class::Special(Special::Mmap) => Kind::mapped(&call),
+                    Class::Special(Special::Brk) => Kind::Brk,
+                    _ => Kind::Plain,
+                };
+                let mut pending = self.prepare(id, row, call, kind);
+                pending.ret = result;
+                self.task_mut(id).call = Some(Box::new(pending));
+                self.finish_call(id)?;
+            }
             reason::INTERRUPTED | reason::RETURNED => {
                 let task = self.task_mut(id);
                 task.app = regs;
@@ -589,7 +610,12 @@ impl Recorder {
                 end: map.end,
                 info,
             };
-            space.sites.borrow_mut().text.push(text.clone());
+            let mut sites = space.sites.borrow_mut();
+            sites.text.push(text.clone());
+            let start = sites.text.iter().map(|text| text.start).min();
+            let end = sites.text.iter().map(|text| text.end).max();
+            let bounds = [start.unwrap_or(0), end.unwrap_or(0)].map(u64::to_le_bytes);
+            space.mem.write(TEXT_BOUNDS, &bounds.concat()).ok()?;
             return Some(text);
         }
         None

@@ -75,6 +75,21 @@ pub enum Kind {
     Ring(scribe_log::MapInfo),
 }
 
+impl Kind {
+    /// mmap.
+    pub(super) fn mapped(call: &Call) -> Kind {
+        let [_, len, prot, flags, fd, offset] = call.args;
+        let anonymous = flags as i32 & libc::MAP_ANONYMOUS != 0;
+        Kind::Mapped {
+            fd: (!anonymous).then_some(fd as i32),
+            offset,
+            len,
+            prot: prot as u32,
+            flags: flags as u32,
+        }
+    }
+}
+
 /// What a finished call left to be written, gathered while tasks and log are borrowed apart.
 pub(super) struct Outputs {
     ranges: Vec<(u64, u64, u64)>,

@@ -19,23 +19,16 @@ pub(crate) const MAP_CHANGED: u32 = 1 << 30;
 
 impl Recorder {
     pub(super) fn mmap(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
-        let [addr, len, prot, flags, fd, offset] = call.args;
+        let [addr, len, _, flags, ..] = call.args;
         let fixed = flags as i32 & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
         let end = addr.saturating_add(len);
-        let anonymous = flags as i32 & libc::MAP_ANONYMOUS != 0;
         if fixed && is_ours(addr, end) {
             return self.answer(id, row, call, ENOMEM);
         }
         if fixed {
             self.unpatch_before_call(id, addr, end)?;
         }
-        let kind = Kind::Mapped {
-            fd: (!anonymous).then_some(fd as i32),
-            offset,
-            len,
-            prot: prot as u32,
-            flags: flags as u32,
-        };
+        let kind = Kind::mapped(&call);
         let mut pending = self.prepare(id, row, call, kind);
         if !fixed && is_ours(addr, end) {
             pending.agent_args[0] = 0;
