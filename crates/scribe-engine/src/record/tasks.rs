@@ -232,6 +232,11 @@ impl Recorder {
             event.finish();
         });
         let pending = self.prepare(id, row, call, Kind::Plain);
+        // Its end is written: no handler may run any more.
+        let tid = self.task(id).tid;
+        self.machine
+            .stopped(tid)?
+            .set_sigmask(signals::kernel_mask(u64::MAX))?;
         self.launch(id, pending)?;
         self.task_mut(id).state = State::Exiting;
         Ok(())
