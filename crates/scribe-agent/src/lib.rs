@@ -205,11 +205,8 @@ mod tests {
                 bytes.chunks(PIECE).for_each(|piece| hash.bytes(piece));
             }
             // SAFETY: as above.
-            assert_eq!(
-                unsafe { plan.hash(row, &args) },
-                hash.finish(),
-                "{name} {args:x?}"
-            );
+            let got = unsafe { plan.hash(row, &args) };
+            assert_eq!(got, hash.finish(), "{name} {args:x?}");
             for ret in [0, 1, 7, 200, -4, -11, -14, -22] {
                 let mut read = |buf: usize, off: u64, out: &mut [u8]| {
                     own.read_exact(expected.bufs[buf].addr + off, out)

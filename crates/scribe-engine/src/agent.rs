@@ -94,8 +94,8 @@ impl Shared {
         unsafe {
             let config = self.base.cast::<Config>().as_ptr();
             let count = leaves.len().min(shared::CPUID_LEAVES);
-            let table = &mut *(&raw mut (*config).cpuid);
-            table[..count].copy_from_slice(&leaves[..count]);
+            let table = (&raw mut (*config).cpuid).cast::<[u32; 6]>();
+            std::ptr::copy_nonoverlapping(leaves.as_ptr(), table, count);
             (&raw mut (*config).cpuid_count).write(count as u32);
         }
     }

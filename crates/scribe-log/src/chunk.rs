@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// Major version of the format: a reader refuses logs with another one.
 pub const VERSION_MAJOR: u16 = 1;
 /// Minor version of the format: a reader skips what it does not know.
-pub const VERSION_MINOR: u16 = 0;
+pub const VERSION_MINOR: u16 = 1;
 /// The largest uncompressed content of a chunk.
 pub const MAX_CHUNK_RAW: usize = 16 << 20;
 

@@ -154,6 +154,9 @@ pub struct RecordArgs {
     /// Every call by trap, none within the process: slower, for comparison
     #[arg(long)]
     pub no_agent: bool,
+    /// Patch only about half of the places of calls, chosen by a number
+    #[arg(long, hide = true, value_name = "SEED")]
+    pub patch_some: Option<u64>,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists
     #[arg(long, hide = true)]
     pub no_sud: bool,

@@ -93,6 +93,7 @@ fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
         Checksum::All => Checksums::Every,
     };
     options.no_agent = args.no_agent;
+    options.patch_some = args.patch_some;
     options.no_sud = args.no_sud;
     options.warn = Box::new(|text| say(text));
     options

@@ -57,7 +57,11 @@ pub fn classify(fd: u64) -> Option<u8> {
         S_IFREG | S_IFDIR => {}
         _ => return None,
     }
-    if !config.devices.iter().any(|device| device.load(Relaxed) == dev) {
+    if !config
+        .devices
+        .iter()
+        .any(|device| device.load(Relaxed) == dev)
+    {
         return None;
     }
     let flags = call(FCNTL, fd, F_GETFL, 0);

@@ -41,10 +41,16 @@ extern "C" fn scribe_agent_cpuid(area: *mut TaskArea, subleaf: u32) {
     let (area, saved_rcx) = unsafe { (&mut *area, &mut *(PROCESS as *mut u64)) };
     let config = config();
     let leaf = area.rax as u32;
-    let known = config.cpuid.get(..config.cpuid_count as usize).unwrap_or_default();
-    let hit = known.iter().find(|entry| entry[0] == leaf && entry[1] == subleaf);
+    let known = config
+        .cpuid
+        .get(..config.cpuid_count as usize)
+        .unwrap_or_default();
+    let hit = known
+        .iter()
+        .find(|entry| entry[0] == leaf && entry[1] == subleaf);
     let allowed = area.mode.load(Relaxed) != mode::PASS;
-    area.reason.store(u32::from(hit.is_none() || !allowed), Relaxed);
+    area.reason
+        .store(u32::from(hit.is_none() || !allowed), Relaxed);
     if let Some([_, _, a, b, c, d]) = hit.filter(|_| allowed) {
         area.rax = u64::from(*a);
         area.saved[0] = u64::from(*b);

@@ -341,7 +341,7 @@ unsafe fn string(addr: u64, max: u64) -> u64 {
     let mut at = addr;
     // SAFETY: aligned words do not reach into pages behind the string; the caller recovers.
     unsafe {
-        while at % 8 != 0 {
+        while !at.is_multiple_of(8) {
             if at - addr >= max || (at as *const u8).read() == 0 {
                 return (at - addr + 1).min(max);
             }

@@ -1,19 +1,19 @@
 //! The fast path of a recording: the call is made here, and its record appended to the lane's ring.
 
-use crate::entry::{BAIL, ask, kernel};
 use crate::copy::copy;
 use crate::descriptor::classify;
+use crate::entry::{BAIL, ask, kernel};
 use crate::plan::{Buf, Plan};
-use crate::token::{acquire, release};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
+use crate::token::{acquire, release};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use scribe_abi::PROCESS;
 use scribe_abi::fast::{FastRow, NO_ARG, block, by, class, dir, effect};
 use scribe_abi::log::{self, ARGS, IN, OUT, RECORD_HEAD};
 use scribe_abi::shared::{
-    FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, Process, RING_LEN, STAGE, STAGE_LEN, TaskArea, ask,
-    counter, phase, reason,
+    FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, Process, RING_LEN, STAGE, STAGE_LEN,
+    TaskArea, ask, counter, phase, reason,
 };
 
 /// Longest record that is made here: one that is longer is the engine's.
@@ -72,7 +72,11 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     if !unsafe { plan.fill(row, &args) } {
         return odd;
     }
-    let keep = if config.level > 0 { u64::from(config.keep) } else { 0 };
+    let keep = if config.level > 0 {
+        u64::from(config.keep)
+    } else {
+        0
+    };
     let mut room = RECORD_HEAD as u64 + 12 + section_len(48);
     for buf in plan.bufs() {
         if buf.dir != dir::OUT {
@@ -306,7 +310,11 @@ fn note_descriptors(area: &TaskArea, row: &FastRow, ret: i64) {
             class.store(0, Relaxed);
         }
     };
-    let arg = area.args.get(usize::from(row.effect_arg)).copied().unwrap_or(0);
+    let arg = area
+        .args
+        .get(usize::from(row.effect_arg))
+        .copied()
+        .unwrap_or(0);
     match row.effect {
         effect::OPENS if ret >= 0 => forget(ret as u64),
         effect::CHANGES => forget(arg),

@@ -12,7 +12,11 @@ use scribe_abi::shared::{LaneArea, TaskArea, ask, counter, phase, reason};
 pub fn call(area: &mut TaskArea) -> u32 {
     area.phase.store(phase::INSIDE, Release);
     let done = attempt(area);
-    let which = if done.is_some() { counter::FAST } else { counter::RECORD };
+    let which = if done.is_some() {
+        counter::FAST
+    } else {
+        counter::RECORD
+    };
     if let Some(counter) = area.counters.get(which) {
         counter.store(counter.load(Relaxed) + 1, Relaxed);
     }
@@ -57,7 +61,10 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
     }
     let len = (first >> 32) as usize;
     let args = area.args;
-    let row = crate::config().table.find(nr, &args).filter(|row| row.slow == 0)?;
+    let row = crate::config()
+        .table
+        .find(nr, &args)
+        .filter(|row| row.slow == 0)?;
     let mut plan = Plan::new();
     // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
     unsafe {

@@ -62,7 +62,12 @@ pub fn acquire(area: &TaskArea, lane: &LaneArea, room: u64) {
             continue;
         }
         lane.waiters.fetch_add(1, SeqCst);
-        let slept = futex(lane.token.word(), FUTEX_WAIT, holder, Some(&[0, PATIENCE_NS]));
+        let slept = futex(
+            lane.token.word(),
+            FUTEX_WAIT,
+            holder,
+            Some(&[0, PATIENCE_NS]),
+        );
         lane.waiters.fetch_sub(1, SeqCst);
         if slept == ETIMEDOUT {
             // It comes back with the token, and the switch is written.
@@ -77,7 +82,11 @@ pub fn acquire(area: &TaskArea, lane: &LaneArea, room: u64) {
         ask();
     }
     if let Some(left) = left {
-        let flags = if left == Left::InCall { PREV_IN_CALL } else { 0 };
+        let flags = if left == Left::InCall {
+            PREV_IN_CALL
+        } else {
+            0
+        };
         let mut record = Writer(place(lane, head(lane)));
         record.word(u64::from(SWITCH) | u64::from(flags) << 8 | 4 << 32);
         record.half(task);

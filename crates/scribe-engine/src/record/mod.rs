@@ -15,6 +15,7 @@ mod iocb;
 mod journal;
 pub(crate) mod memory;
 mod park;
+mod patches;
 mod pi;
 mod ptrace;
 pub(crate) mod signals;
@@ -23,7 +24,7 @@ mod spin;
 mod start;
 mod tasks;
 
-pub(crate) use agent::Text;
+pub(crate) use patches::Text;
 pub(crate) use start::agent_file;
 pub use start::sud_available;
 pub use start::{Checksums, LogTarget, RecordOptions, StartError};
@@ -299,7 +300,7 @@ pub struct Recorder {
     /// Memory shared with the agents, unless the fast path is off.
     shared: Option<Rc<Shared>>,
     /// What is known of programs' texts.
-    texts: agent::Texts,
+    texts: patches::Texts,
     xstate: scribe_kernel::xstate::XstateLayout,
     /// No hash of the memory is taken before then.
     next_checksum: Instant,

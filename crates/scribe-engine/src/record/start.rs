@@ -59,6 +59,8 @@ pub struct RecordOptions {
     pub checksum: Checksums,
     /// All calls by trap, none in the process.
     pub no_agent: bool,
+    /// Patch only about half of the places, chosen by this number: for tests.
+    pub patch_some: Option<u64>,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
     pub no_sud: bool,
     /// Messages for the user.
@@ -80,6 +82,7 @@ impl RecordOptions {
             registers: false,
             checksum: Checksums::Sometimes,
             no_agent: false,
+            patch_some: None,
             no_sud: false,
             warn: Box::new(|_| {}),
             stdio: [None; 2],

@@ -1,0 +1,309 @@
+//! Which places of the program's text are patched, and when.
+
+use super::calls::Kind;
+use super::*;
+use crate::agent::{TEXT_BOUNDS, encode_sites};
+use scribe_log::patch;
+use scribe_tracee::maps;
+use scribe_tracee::patch::{Extent, FarBranches, Kind as SiteKind, Site, WINDOW, extent};
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// From this call on a place is worth patching: what is called once is cheaper by trap.
+const WORTH: u32 = 2;
+/// Text longer than this stays on the trap: it would have to be in memory to be searched for
+/// branches.
+const LONG_TEXT: u64 = 32 << 20;
+
+/// A mapping that holds program text of a file, private and not writable.
+#[derive(Clone)]
+pub struct Text {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    info: Rc<TextInfo>,
+}
+
+/// What is known of the text of a file.
+pub(super) struct TextInfo {
+    branches: FarBranches,
+    /// Places that came up in any process, by offset; `None`: they cannot be patched.
+    places: RefCell<BTreeMap<u32, Option<(Extent, SiteKind)>>>,
+}
+
+/// Texts of files, by device, inode, modification time and the mapped part.
+#[derive(Default)]
+pub(super) struct Texts {
+    known: HashMap<TextKey, Rc<TextInfo>>,
+}
+
+type TextKey = (u64, u64, i64, u64, u64);
+
+impl Recorder {
+    /// An instruction at `at` came by trap: its place is remembered, and patched if that is safe
+    /// and worthwhile.
+    pub(super) fn patch_place(&mut self, id: u32, at: u64) -> Result<()> {
+        if self.shared.is_none() || self.ptrace.in_use() {
+            return Ok(());
+        }
+        let space = self.task(id).space.clone();
+        if !space.agent.get() || space.sites.borrow().off {
+            return Ok(());
+        }
+        let tried = {
+            let mut sites = space.sites.borrow_mut();
+            let tried = sites.tried.entry(at).or_default();
+            *tried = tried.saturating_add(1);
+            *tried
+        };
+        if tried == u32::MAX {
+            if let Some(name) = space.sites.borrow().unfit.get(&at) {
+                *self.stats.unpatched.entry(name.to_string()).or_default() += 1;
+            }
+            return Ok(());
+        }
+        let place = self.place_at(id, at);
+        if tried < WORTH {
+            return Ok(());
+        }
+        // Whatever comes of it, it is not tried again.
+        space.sites.borrow_mut().tried.insert(at, u32::MAX);
+        match place {
+            Some((extent, kind)) => self.patch(id, &[(at, extent, kind)], 0),
+            None => {
+                self.note_unfit(id, at);
+                Ok(())
+            }
+        }
+    }
+
+    /// How a place can be patched.
+    fn place_at(&mut self, id: u32, at: u64) -> Option<(Extent, SiteKind)> {
+        let text = self.text_at(id, at)?;
+        let offset = (at - text.start) as u32;
+        if let Some(known) = text.info.places.borrow().get(&offset) {
+            return *known;
+        }
+        let space = self.task(id).space.clone();
+        let first = text.start.max(at.saturating_sub(WINDOW as u64));
+        let last = text.end.min(at + WINDOW as u64);
+        let mut window = vec![0; (last - first) as usize];
+        let got = space.mem.read_some(first, &mut window);
+        window.truncate(got);
+        let base = (first - text.start) as usize;
+        let inside = (at - first) as usize;
+        let kind = SiteKind::of(window.get(inside..)?)?;
+        let found = extent(&window, inside, base, &text.info.branches);
+        let place = found.map(|extent| (extent, kind));
+        text.info.places.borrow_mut().insert(offset, place);
+        place
+    }
+
+    /// Patches the places of a new mapping that came up in other processes before.
+    pub(super) fn patch_known(&mut self, id: u32, start: u64, end: u64) -> Result<()> {
+        let space = self.task(id).space.clone();
+        if self.shared.is_none()
+            || self.ptrace.in_use()
+            || !space.agent.get()
+            || space.sites.borrow().off
+        {
+            return Ok(());
+        }
+        let Some(text) = self.text_at(id, start) else {
+            return Ok(());
+        };
+        let places = text.info.places.borrow();
+        let places: Vec<_> = places
+            .iter()
+            .filter_map(|(offset, place)| {
+                let (extent, kind) = (*place)?;
+                let at = text.start + u64::from(*offset);
+                (at + 2 <= end).then_some((at, extent, kind))
+            })
+            .collect();
+        self.patch(id, &places, patch::HERE)
+    }
+
+    /// The program mapped a file.
+    pub(super) fn patch_mapped(&mut self, id: u32, kind: &Kind, at: u64) -> Result<()> {
+        match *kind {
+            Kind::Mapped {
+                fd: Some(_),
+                len,
+                prot,
+                flags,
+                ..
+            } if prot & libc::PROT_EXEC as u32 != 0
+                && flags as i32 & libc::MAP_TYPE == libc::MAP_PRIVATE =>
+            {
+                self.patch_known(id, at, at.saturating_add(len))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn patch(&mut self, id: u32, places: &[(u64, Extent, SiteKind)], flags: u8) -> Result<()> {
+        let space = self.task(id).space.clone();
+        let mut sites = space.sites.borrow_mut();
+        let mut wanted: Vec<Site> = Vec::new();
+        for (at, extent, kind) in places {
+            let Some(stub) = sites.next_stub(wanted.len()) else {
+                break;
+            };
+            let site = Site {
+                syscall: *at,
+                extent: *extent,
+                stub,
+                kind: *kind,
+            };
+            // Places overlap where two stand close together; and nobody may stand inside.
+            let chosen = self.options.patch_some.is_none_or(|seed| {
+                let place = [seed, site.syscall & 0xfff].map(u64::to_le_bytes).concat();
+                xxhash_rust::xxh3::xxh3_64(&place) & 1 == 0
+            });
+            let inside =
+                |rip: u64| rip > site.start() && rip < site.end() && site.resume(rip).is_none();
+            let overlaps = (site.start()..site.end()).any(|addr| sites.around(addr).is_some())
+                || wanted.last().is_some_and(|last| last.end() > site.start());
+            let occupied = self
+                .tasks
+                .values()
+                .any(|task| Rc::ptr_eq(&task.space, &space) && inside(task.app.rip));
+            if chosen && !overlaps && !occupied {
+                wanted.push(site);
+            }
+        }
+        let done = sites.patch(&space.mem, &wanted)?;
+        drop(sites);
+        if !done.is_empty() {
+            self.stats.patched += done.len() as u64;
+            let lane = self.task(id).lane;
+            let sites = encode_sites(&done).into();
+            self.write(lane, &Record::Patch { flags, sites });
+        }
+        Ok(())
+    }
+
+    /// A place stays on the trap: for the statistics.
+    fn note_unfit(&mut self, id: u32, at: u64) {
+        let task = self.task(id);
+        let maps = maps::read(task.tid);
+        let map = maps.iter().find(|map| (map.start..map.end).contains(&at));
+        let name: Rc<str> = match map {
+            Some(map) if !map.name.is_empty() => {
+                format!("{}+{:#x}", map.name, at - map.start + map.offset).into()
+            }
+            _ => format!("anonymous memory at {at:#x}").into(),
+        };
+        let mut sites = task.space.sites.borrow_mut();
+        sites.unfit.insert(at, name.clone());
+        drop(sites);
+        *self.stats.unpatched.entry(name.to_string()).or_default() += 1;
+    }
+
+    /// Adds what a task's agent counted to the statistics.
+    pub(super) fn note_counters(&mut self, area: &TaskSlot) {
+        for (sum, counter) in self.stats.passed.iter_mut().zip(&area.counters) {
+            *sum += counter.load(Relaxed);
+        }
+    }
+
+    /// The text mapping around an address, if it is one whose places may be patched.
+    fn text_at(&mut self, id: u32, at: u64) -> Option<Text> {
+        let task = self.task(id);
+        let (tid, space) = (task.tid, task.space.clone());
+        let known = |space: &AddressSpace| {
+            let sites = space.sites.borrow();
+            sites
+                .text
+                .iter()
+                .find(|t| t.start <= at && at + 2 <= t.end)
+                .cloned()
+        };
+        if let Some(text) = known(&space) {
+            return Some(text);
+        }
+        for map in maps::read(tid) {
+            let exec = map.prot & libc::PROT_EXEC as u32 != 0;
+            let file = map.ino != 0 || map.name == "[vdso]";
+            let ours = scribe_abi::is_ours(map.start, map.end);
+            if !exec || map.writable() || map.shared || !file || ours || map.start >= 1 << 47 {
+                continue;
+            }
+            if !(map.start <= at && at + 2 <= map.end) {
+                continue;
+            }
+            let info = self.text_info(tid, &space, &map)?;
+            let text = Text {
+                start: map.start,
+                end: map.end,
+                info,
+            };
+            let mut sites = space.sites.borrow_mut();
+            sites.text.push(text.clone());
+            let start = sites.text.iter().map(|text| text.start).min();
+            let end = sites.text.iter().map(|text| text.end).max();
+            let bounds = [start.unwrap_or(0), end.unwrap_or(0)].map(u64::to_le_bytes);
+            space.mem.write(TEXT_BOUNDS, &bounds.concat()).ok()?;
+            return Some(text);
+        }
+        None
+    }
+
+    fn text_info(
+        &mut self,
+        tid: Tid,
+        space: &AddressSpace,
+        map: &maps::Mapping,
+    ) -> Option<Rc<TextInfo>> {
+        if map.size() > LONG_TEXT {
+            return None;
+        }
+        let file = std::fs::File::open(format!("/proc/{tid}/root{}", map.name)).ok();
+        let meta = file.as_ref().and_then(|file| file.metadata().ok());
+        let meta = meta.filter(|meta| meta.ino() == map.ino && map.ino != 0);
+        let key = meta.map(|m| (m.dev(), m.ino(), m.mtime(), map.offset, map.size()));
+        // Of a vDSO there is only one: ours.
+        let key = key.unwrap_or((0, 0, 0, 0, map.size()));
+        if let Some(known) = self.texts.known.get(&key) {
+            return Some(known.clone());
+        }
+        let mut bytes = vec![0; map.size() as usize];
+        let got = match &file {
+            Some(file) if key.1 != 0 => file.read_at(&mut bytes, map.offset).unwrap_or(0),
+            _ => space.mem.read_some(map.start, &mut bytes),
+        };
+        bytes.truncate(got);
+        let info = Rc::new(TextInfo {
+            branches: FarBranches::find(&bytes),
+            places: RefCell::default(),
+        });
+        if key.1 != 0 || map.name == "[vdso]" {
+            self.texts.known.insert(key, info.clone());
+        }
+        Some(info)
+    }
+
+    /// Puts the program's own bytes back in a range of the task's memory. The task stands at a sync
+    /// point, behind its last event.
+    pub(super) fn unpatch(&mut self, id: u32, start: u64, end: u64) -> Result<()> {
+        self.unpatch_at(id, start, end, patch::REMOVE | patch::HERE)
+    }
+
+    /// The same before a call that changes the range.
+    pub(super) fn unpatch_before_call(&mut self, id: u32, start: u64, end: u64) -> Result<()> {
+        self.unpatch_at(id, start, end, patch::REMOVE)
+    }
+
+    fn unpatch_at(&mut self, id: u32, start: u64, end: u64, flags: u8) -> Result<()> {
+        let space = self.task(id).space.clone();
+        let gone = space.sites.borrow_mut().restore(&space.mem, start, end);
+        if !gone.is_empty() {
+            let lane = self.task(id).lane;
+            let sites = encode_sites(&gone).into();
+            self.write(lane, &Record::Patch { flags, sites });
+        }
+        Ok(())
+    }
+}
