@@ -44,7 +44,7 @@ pub const TASK_SLOTS: u64 = 1024;
 /// Offset of the lane areas.
 pub const LANES: u64 = TASKS + TASK_LEN * TASK_SLOTS;
 /// Bytes of a lane area.
-pub const LANE_LEN: u64 = 64 * PAGE;
+pub const LANE_LEN: u64 = 128 * PAGE;
 /// Bytes of a lane's ring, behind the page with the rest.
 pub const RING_LEN: u64 = LANE_LEN - PAGE;
 /// Where the ring begins in a lane area.
