@@ -464,9 +464,8 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// The stub after `more` new ones.
-    pub fn next_stub(&self, more: usize) -> Option<u16> {
-        let next = (self.by_stub.len() + more) as u64;
+    fn next_stub(&self) -> Option<u16> {
+        let next = self.by_stub.len() as u64;
         (next < STUB_COUNT).then_some(next as u16)
     }
 
@@ -475,18 +474,25 @@ impl Sites {
         self.by_stub.is_empty()
     }
 
-    /// Patches places, which get the stubs from [`Sites::next_stub`] on in their order. The result
-    /// are those whose bytes were what they were taken for.
-    pub fn patch(&mut self, mem: &Mem, wanted: &[Site]) -> Result<Vec<Site>> {
+    /// Patches places, which get the next stubs in their order. The result
+    /// are those whose bytes were what they were taken for: instructions of their kind, and with these
+    /// hashes.
+    pub fn patch(
+        &mut self,
+        mem: &Mem,
+        wanted: &[Site],
+        hashes: Option<&[u32]>,
+    ) -> Result<Vec<Site>> {
         let first = self.by_stub.len() as u64;
         let mut stubs = Vec::new();
         // A page is read and written once: each access costs more than the copying.
         let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         let mut done = Vec::new();
-        for site in wanted {
-            if u64::from(site.stub) != self.by_stub.len() as u64 {
+        for (i, site) in wanted.iter().enumerate() {
+            let Some(stub) = self.next_stub() else {
                 break;
-            }
+            };
+            let site = Site { stub, ..*site };
             let mut window = Vec::new();
             let from = site.start() & !(PAGE - 1);
             while from + (window.len() as u64) < site.end() {
@@ -498,20 +504,24 @@ impl Sites {
             }
             let original =
                 &window[(site.start() - from) as usize..][..(site.end() - site.start()) as usize];
+            let expected = hashes.and_then(|hashes| hashes.get(i));
+            if expected.is_some_and(|hash| *hash != site_hash(original)) {
+                continue;
+            }
             let Some([(_, stub), (at, jump)]) = site.code(original) else {
-                break;
+                continue;
             };
             stubs.extend_from_slice(&stub);
             self.by_stub.push(site.start());
             self.by_start
-                .insert(site.start(), (*site, original.to_vec()));
+                .insert(site.start(), (site, original.to_vec()));
             for (i, byte) in jump.iter().enumerate() {
                 let addr = at + i as u64;
                 if let Some(page) = pages.get_mut(&(addr & !(PAGE - 1))) {
                     page[(addr % PAGE) as usize] = *byte;
                 }
             }
-            done.push(*site);
+            done.push(site);
         }
         if done.is_empty() {
             return Ok(done);
@@ -566,6 +576,11 @@ impl Sites {
         self.tried.retain(|at, _| !(start..end).contains(at));
         gone
     }
+}
+
+/// Hash of the bytes that are replaced at a place.
+pub fn site_hash(original: &[u8]) -> u32 {
+    xxhash_rust::xxh3::xxh3_64(original) as u32
 }
 
 /// Encodes patched places for the log: 12 bytes each. Addresses have 47 bits; the kind stands above

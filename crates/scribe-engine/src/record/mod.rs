@@ -6,6 +6,7 @@
 
 mod agent;
 mod aio;
+mod cache;
 mod calls;
 mod death;
 pub(crate) mod exec;
@@ -711,6 +712,7 @@ impl Recorder {
     pub fn finish(mut self) -> Result<(RecordStats, scribe_log::Stats)> {
         self.stats.stops = self.machine.stops;
         self.log.drain_all();
+        self.texts.save();
         let (events, switches, calls) = self.log.figures();
         self.stats.slow_calls = self.stats.calls.clone();
         self.stats.events += events;

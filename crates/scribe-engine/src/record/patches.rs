@@ -1,12 +1,13 @@
 //! Which places of the program's text are patched, and when.
 
+use super::cache::{self, Place, Places};
 use super::calls::Kind;
 use super::*;
 use crate::agent::{TEXT_BOUNDS, encode_sites};
 use scribe_log::patch;
 use scribe_tracee::maps;
-use scribe_tracee::patch::{Extent, FarBranches, Kind as SiteKind, Site, WINDOW, extent};
-use std::collections::BTreeMap;
+use scribe_tracee::patch::{FarBranches, Kind as SiteKind, Site, WINDOW, extent};
+use std::cell::{Cell, OnceCell};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// From this call on a place is worth patching: what is called once is cheaper by trap.
@@ -27,9 +28,12 @@ pub struct Text {
 
 /// What is known of the text of a file.
 pub(super) struct TextInfo {
-    branches: FarBranches,
+    /// Found when they are needed.
+    branches: OnceCell<FarBranches>,
     /// Places that came up in any process, by offset; `None`: they cannot be patched.
-    places: RefCell<BTreeMap<u32, Option<(Extent, SiteKind)>>>,
+    places: RefCell<Places>,
+    /// There are new ones.
+    changed: Cell<bool>,
 }
 
 /// Texts of files, by device, inode, modification time and the mapped part.
@@ -38,7 +42,19 @@ pub(super) struct Texts {
     known: HashMap<TextKey, Rc<TextInfo>>,
 }
 
-type TextKey = (u64, u64, i64, u64, u64);
+/// Device, inode and modification time of a file; offset and length of the mapping.
+pub(super) type TextKey = (u64, u64, i64, u64, u64);
+
+impl Texts {
+    /// Keeps what is new for the next recording.
+    pub(super) fn save(&self) {
+        for (key, info) in &self.known {
+            if key.1 != 0 && info.changed.get() {
+                cache::save(key, &info.places.borrow());
+            }
+        }
+    }
+}
 
 impl Recorder {
     /// An instruction at `at` came by trap: its place is remembered, and patched if that is safe
@@ -70,7 +86,7 @@ impl Recorder {
         // Whatever comes of it, it is not tried again.
         space.sites.borrow_mut().tried.insert(at, u32::MAX);
         match place {
-            Some((extent, kind)) => self.patch(id, &[(at, extent, kind)], 0),
+            Some(place) => self.patch(id, &[(at, place)], 0),
             None => {
                 self.note_unfit(id, at);
                 Ok(())
@@ -79,7 +95,7 @@ impl Recorder {
     }
 
     /// How a place can be patched.
-    fn place_at(&mut self, id: u32, at: u64) -> Option<(Extent, SiteKind)> {
+    fn place_at(&mut self, id: u32, at: u64) -> Option<Place> {
         let text = self.text_at(id, at)?;
         let offset = (at - text.start) as u32;
         if let Some(known) = text.info.places.borrow().get(&offset) {
@@ -94,9 +110,18 @@ impl Recorder {
         let base = (first - text.start) as usize;
         let inside = (at - first) as usize;
         let kind = SiteKind::of(window.get(inside..)?)?;
-        let found = extent(&window, inside, base, &text.info.branches);
-        let place = found.map(|extent| (extent, kind));
+        let tid = self.task(id).tid;
+        let branches = text
+            .info
+            .branches
+            .get_or_init(|| find_branches(tid, &space, &text));
+        let place = extent(&window, inside, base, branches).and_then(|extent| {
+            let (before, after) = (usize::from(extent.before), usize::from(extent.after));
+            let original = window.get(inside - before..inside + 2 + after)?;
+            Some((extent, kind, crate::agent::site_hash(original)))
+        });
         text.info.places.borrow_mut().insert(offset, place);
+        text.info.changed.set(true);
         place
     }
 
@@ -117,9 +142,8 @@ impl Recorder {
         let places: Vec<_> = places
             .iter()
             .filter_map(|(offset, place)| {
-                let (extent, kind) = (*place)?;
                 let at = text.start + u64::from(*offset);
-                (at + 2 <= end).then_some((at, extent, kind))
+                (at + 2 <= end).then_some((at, (*place)?))
             })
             .collect();
         self.patch(id, &places, patch::HERE)
@@ -143,18 +167,16 @@ impl Recorder {
         }
     }
 
-    fn patch(&mut self, id: u32, places: &[(u64, Extent, SiteKind)], flags: u8) -> Result<()> {
+    fn patch(&mut self, id: u32, places: &[(u64, Place)], flags: u8) -> Result<()> {
         let space = self.task(id).space.clone();
         let mut sites = space.sites.borrow_mut();
         let mut wanted: Vec<Site> = Vec::new();
-        for (at, extent, kind) in places {
-            let Some(stub) = sites.next_stub(wanted.len()) else {
-                break;
-            };
+        let mut hashes = Vec::new();
+        for (at, (extent, kind, hash)) in places {
             let site = Site {
                 syscall: *at,
                 extent: *extent,
-                stub,
+                stub: 0,
                 kind: *kind,
             };
             // Places overlap where two stand close together; and nobody may stand inside.
@@ -172,9 +194,10 @@ impl Recorder {
                 .any(|task| Rc::ptr_eq(&task.space, &space) && inside(task.app.rip));
             if chosen && !overlaps && !occupied {
                 wanted.push(site);
+                hashes.push(*hash);
             }
         }
-        let done = sites.patch(&space.mem, &wanted)?;
+        let done = sites.patch(&space.mem, &wanted, Some(&hashes))?;
         drop(sites);
         if !done.is_empty() {
             self.stats.patched += done.len() as u64;
@@ -234,7 +257,7 @@ impl Recorder {
             if !(map.start <= at && at + 2 <= map.end) {
                 continue;
             }
-            let info = self.text_info(tid, &space, &map)?;
+            let info = self.text_info(tid, &map)?;
             let text = Text {
                 start: map.start,
                 end: map.end,
@@ -251,12 +274,7 @@ impl Recorder {
         None
     }
 
-    fn text_info(
-        &mut self,
-        tid: Tid,
-        space: &AddressSpace,
-        map: &maps::Mapping,
-    ) -> Option<Rc<TextInfo>> {
+    fn text_info(&mut self, tid: Tid, map: &maps::Mapping) -> Option<Rc<TextInfo>> {
         if map.size() > LONG_TEXT {
             return None;
         }
@@ -269,15 +287,16 @@ impl Recorder {
         if let Some(known) = self.texts.known.get(&key) {
             return Some(known.clone());
         }
-        let mut bytes = vec![0; map.size() as usize];
-        let got = match &file {
-            Some(file) if key.1 != 0 => file.read_at(&mut bytes, map.offset).unwrap_or(0),
-            _ => space.mem.read_some(map.start, &mut bytes),
+        // The smallest logs hold no more places than came up in them.
+        let places = match key.1 {
+            0 => Places::new(),
+            _ if self.options.level == 0 => Places::new(),
+            _ => cache::load(&key),
         };
-        bytes.truncate(got);
         let info = Rc::new(TextInfo {
-            branches: FarBranches::find(&bytes),
-            places: RefCell::default(),
+            branches: OnceCell::new(),
+            places: places.into(),
+            changed: Cell::new(false),
         });
         if key.1 != 0 || map.name == "[vdso]" {
             self.texts.known.insert(key, info.clone());
@@ -306,4 +325,23 @@ impl Recorder {
         }
         Ok(())
     }
+}
+
+/// Where far branches of a text lead: read from its file, whose bytes nobody has patched, or, for a
+/// vDSO, from memory.
+fn find_branches(tid: Tid, space: &AddressSpace, text: &Text) -> FarBranches {
+    let mut bytes = vec![0; (text.end - text.start) as usize];
+    let map = maps::read(tid)
+        .into_iter()
+        .find(|map| map.start == text.start);
+    let file = map.filter(|map| map.ino != 0).and_then(|map| {
+        let file = std::fs::File::open(format!("/proc/{tid}/root{}", map.name)).ok()?;
+        (file.metadata().ok()?.ino() == map.ino).then_some((file, map.offset))
+    });
+    let got = match file {
+        Some((file, offset)) => file.read_at(&mut bytes, offset).unwrap_or(0),
+        None => space.mem.read_some(text.start, &mut bytes),
+    };
+    bytes.truncate(got);
+    FarBranches::find(&bytes)
 }

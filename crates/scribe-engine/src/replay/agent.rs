@@ -293,7 +293,7 @@ impl Replayer {
             for site in sites {
                 known.restore(&space.mem, site.start(), site.end());
             }
-        } else if known.patch(&space.mem, &sites)?.len() != sites.len() {
+        } else if known.patch(&space.mem, &sites, None)? != sites {
             return Err(bad());
         }
         Ok(())

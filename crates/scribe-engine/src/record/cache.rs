@@ -1,0 +1,195 @@
+//! What was learnt of programs' texts, kept in the user's cache directory from one recording to the
+//! next: which places came up, and how they can be patched. So that also the first process of a
+//! recording need not stop at each of them.
+//!
+//! One small file a text, named after the text's identity; it is written to a new file that then
+//! takes the old one's place, so readers never see half of it, and of two writers one wins. Nothing
+//! in it is trusted further than that the patched bytes must be those it was made from; a file that
+//! is not the user's own, or odd in any way, is not there. Without a cache all works, by trap.
+
+use super::patches::TextKey;
+use scribe_tracee::patch::{Extent, Kind};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+/// A place: how it is patched, and a hash of the bytes that are replaced.
+pub(super) type Place = (Extent, Kind, u32);
+/// Places by their offset in the text.
+pub(super) type Places = BTreeMap<u32, Option<Place>>;
+
+/// First bytes of a file: name and version.
+const MAGIC: &[u8; 8] = b"scrplac1";
+/// Magic, five words of identity.
+const HEAD: usize = 8 + 5 * 8;
+/// Offset (4 bytes), hash (4), bytes before and behind, kind, 0.
+const ENTRY: usize = 12;
+/// Most places that are kept.
+const MOST: usize = 400;
+/// In place of a kind: the place cannot be patched.
+const UNFIT: u8 = 0xff;
+
+fn directory() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
+    let base = base.map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME").filter(|path| !path.is_empty())?;
+        Some(PathBuf::from(home).join(".cache"))
+    })?;
+    base.is_absolute().then(|| base.join("scribe/places"))
+}
+
+fn identity(key: &TextKey) -> [u8; 40] {
+    let (dev, ino, mtime, offset, size) = *key;
+    let words = [dev, ino, mtime as u64, offset, size];
+    let mut bytes = [0; 40];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+fn file(key: &TextKey) -> Option<PathBuf> {
+    let name = xxhash_rust::xxh3::xxh3_64(&identity(key));
+    Some(directory()?.join(format!("{name:016x}")))
+}
+
+/// What is known of a text; nothing where that cannot be read.
+pub(super) fn load(key: &TextKey) -> Places {
+    read(key).unwrap_or_default()
+}
+
+fn read(key: &TextKey) -> Option<Places> {
+    let open = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(file(key)?)
+        .ok()?;
+    let meta = open.metadata().ok()?;
+    // SAFETY: a call without arguments.
+    let me = unsafe { libc::geteuid() };
+    let most = (HEAD + MOST * ENTRY) as u64;
+    if !meta.is_file() || meta.uid() != me || meta.mode() & 0o022 != 0 || meta.len() > most {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    open.take(most).read_to_end(&mut bytes).ok()?;
+    decode(key, &bytes)
+}
+
+fn decode(key: &TextKey, bytes: &[u8]) -> Option<Places> {
+    let head = bytes.get(..HEAD)?;
+    if head[..8] != *MAGIC || head[8..] != identity(key) {
+        return None;
+    }
+    let mut places = Places::new();
+    for entry in bytes[HEAD..].chunks(ENTRY) {
+        let entry: &[u8; ENTRY] = entry.try_into().ok()?;
+        let word = |at: usize| {
+            u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
+        };
+        let extent = Extent {
+            before: entry[8],
+            after: entry[9],
+        };
+        let place = match entry[10] {
+            UNFIT => None,
+            kind => Some((extent, Kind::new(kind)?, word(4))),
+        };
+        places.insert(word(0), place);
+    }
+    Some(places)
+}
+
+fn encode(key: &TextKey, places: &Places) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&identity(key));
+    for (offset, place) in places.iter().take(MOST) {
+        bytes.extend_from_slice(&offset.to_le_bytes());
+        let (hash, rest) = match place {
+            Some((extent, kind, hash)) => (*hash, [extent.before, extent.after, *kind as u8, 0]),
+            None => (0, [0, 0, UNFIT, 0]),
+        };
+        bytes.extend_from_slice(&hash.to_le_bytes());
+        bytes.extend_from_slice(&rest);
+    }
+    bytes
+}
+
+/// Keeps what is known of a text, with what others have learnt meanwhile. Failing is no harm.
+pub(super) fn save(key: &TextKey, places: &Places) {
+    let _ = try_save(key, places);
+}
+
+fn try_save(key: &TextKey, places: &Places) -> Option<()> {
+    let path = file(key)?;
+    let mut all = load(key);
+    all.extend(places.iter().map(|(offset, place)| (*offset, *place)));
+    let directory = path.parent()?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .ok()?;
+    let new = directory.join(format!(".new-{}", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| file.write_all(&encode(key, &all)))
+        .and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        let extent = Extent {
+            before: 5,
+            after: 0,
+        };
+        Places::from([
+            (0x1000, Some((extent, Kind::Syscall, 7))),
+            (0x2000, None),
+            (
+                0x3000,
+                Some((
+                    Extent {
+                        before: 0,
+                        after: 6,
+                    },
+                    Kind::Cpuid,
+                    9,
+                )),
+            ),
+        ])
+    }
+
+    #[test]
+    fn comes_back_as_it_was() {
+        let key = (1, 2, 3, 4, 5);
+        let bytes = encode(&key, &places());
+        assert_eq!(decode(&key, &bytes), Some(places()));
+        assert_eq!(decode(&(1, 2, 4, 4, 5), &bytes), None);
+    }
+
+    #[test]
+    fn what_is_odd_is_not_there() {
+        let key = (1, 2, 3, 4, 5);
+        let good = encode(&key, &places());
+        for len in 0..good.len() {
+            let whole = len >= HEAD && (len - HEAD).is_multiple_of(ENTRY);
+            assert_eq!(decode(&key, &good[..len]).is_some(), whole, "{len}");
+        }
+        let mut bad = good.clone();
+        bad[HEAD + 10] = 77;
+        assert_eq!(decode(&key, &bad), None);
+    }
+}
