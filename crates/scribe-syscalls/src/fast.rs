@@ -75,9 +75,10 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
     (fast.effect, fast.fd_arg, fast.effect_arg) = match row.effect {
         Effect::Reads(fd) | Effect::ReadsAt(fd) => (effect::READS, fd, 0),
         // The length of a file matters, too, where it is mapped.
-        Effect::Writes(fd) | Effect::WritesAt(fd) | Effect::InodeWrites(fd) => {
-            (effect::WRITES, fd, 0)
-        }
+        Effect::Writes(fd)
+        | Effect::WritesAt(fd)
+        | Effect::InodeWrites(fd)
+        | Effect::Moves { to: fd, .. } => (effect::WRITES, fd, 0),
         Effect::SetsFile(fd) if row.sets_status_flags() => (effect::CHANGES, NO_ARG, fd),
         Effect::ClosesFd(fd) => (effect::CHANGES, NO_ARG, fd),
         Effect::OpensFd | Effect::OpensPath { .. } | Effect::Accepts(_) => {
