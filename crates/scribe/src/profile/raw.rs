@@ -1,7 +1,7 @@
 //! Records as they are in the log.
 
 use super::event::quote;
-use scribe_log::{Record, Section, Sections, kind};
+use scribe_log::{Record, Section, Sections, kind, patch};
 
 /// A record in one line, and a line for each of its sections.
 pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
@@ -51,6 +51,20 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
         ),
         Record::Move { task, lane } => (format!("move task={task} lane={lane}"), none()),
         Record::Forced { rip, .. } => (format!("forced stop at {rip:#x}"), none()),
+        Record::Patch { flags, sites } => {
+            let what = if flags & patch::REMOVE == 0 {
+                "patched"
+            } else {
+                "put back"
+            };
+            // Entries of 12 bytes begin with the address, below the kind.
+            let places = sites.chunks_exact(12).map(|site| {
+                let mut address = [0; 8];
+                address[..7].copy_from_slice(&site[..7]);
+                format!("place {:#x}", u64::from_le_bytes(address))
+            });
+            (format!("{what} flags={flags:#x}"), places.collect())
+        }
         Record::Checksum { regs, mem } => {
             let hash = |h: &Option<u64>| h.map_or("none".into(), |h| format!("{h:#018x}"));
             (
@@ -222,6 +236,7 @@ pub fn kind_name(record: &Record) -> &'static str {
         Record::Merge { .. } => "merge",
         Record::Move { .. } => "move",
         Record::Forced { .. } => "forced",
+        Record::Patch { .. } => "patch",
         Record::Checksum { .. } => "checksum",
         Record::Tracer(_) => "tracer",
         Record::Start(_) => "start",
