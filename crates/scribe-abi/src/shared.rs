@@ -57,6 +57,7 @@ pub const SHARED_LEN: u64 = LANES + LANE_LEN * LANE_SLOTS;
 pub const SHARED_END: u64 = SHARED_BASE + SHARED_LEN;
 
 const _: () = assert!(size_of::<Config>() as u64 <= CONFIG_LEN);
+const _: () = assert!(size_of::<Process>() as u64 <= PAGE);
 const _: () = assert!(FILES + FILES_FDS * FILES_SLOTS <= TASKS);
 
 /// See [`Config::devices`].
@@ -96,12 +97,15 @@ pub struct Process {
     pub lane: u64,
     /// Where a patched CPUID returns to.
     pub saved_ret: u64,
-    /// From here, to `text_end`, lies text that is, or may be, patched: the engine has to know what
-    /// becomes of it.
-    pub text_start: u64,
-    /// See `text_start`.
-    pub text_end: u64,
+    /// How many of `texts` count.
+    pub text_count: u64,
+    /// Start and end of texts that are, or may be, patched: the engine has to know what becomes of
+    /// them.
+    pub texts: [[u64; 2]; TEXTS],
 }
+
+/// Most texts that are told apart; more become one range.
+pub const TEXTS: usize = 32;
 
 /// Most CPUID answers that agents know.
 pub const CPUID_LEAVES: usize = 192;

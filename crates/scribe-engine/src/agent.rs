@@ -437,15 +437,19 @@ pub fn give_up_call(place: Place, regs: &mut Regs) -> bool {
 /// Where, in a traced process, stands to where a patched CPUID returns.
 pub const SAVED_RET: u64 = PROCESS + 16;
 
-/// Where the bounds of its texts stand: see [`shared::Process`].
+/// Where the number of its texts stands, and behind it their bounds: see [`shared::Process`].
 pub const TEXT_BOUNDS: u64 = PROCESS + 24;
 
 const _: () = assert!(std::mem::offset_of!(shared::Process, saved_ret) == 16);
-const _: () = assert!(std::mem::offset_of!(shared::Process, text_start) == 24);
+const _: () = assert!(std::mem::offset_of!(shared::Process, text_count) == 24);
 
-/// Tells an address space which lane its tasks are in; 0: there is no agent.
+/// Tells an address space which lane its tasks are in; 0: there is no agent. One that has ended,
+/// because its tasks are on their way out or in an exec, needs no telling.
 pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
-    mem.write(PROCESS + 8, &address.to_le_bytes())
+    match mem.write(PROCESS + 8, &address.to_le_bytes()) {
+        Err(scribe_tracee::Error::Gone) => Ok(()),
+        other => other,
+    }
 }
 
 /// The patched places of an address space.

@@ -83,6 +83,8 @@ impl Mem {
             .write_all_at(data, addr)
             .map_err(|source| match source.raw_os_error() {
                 Some(libc::ESRCH) => Error::Gone,
+                // The address space has ended (fs/proc/base.c, mem_rw): by exit or exec.
+                None if source.kind() == std::io::ErrorKind::WriteZero => Error::Gone,
                 _ => Error::Os {
                     what: "write to the program's memory",
                     source,

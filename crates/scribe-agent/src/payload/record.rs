@@ -7,7 +7,7 @@ use crate::plan::{Buf, Plan};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
 use crate::token::{acquire, release};
 use core::sync::atomic::AtomicU8;
-use core::sync::atomic::Ordering::{Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use scribe_abi::PROCESS;
 use scribe_abi::fast::{FastRow, NO_ARG, block, by, class, dir, effect};
 use scribe_abi::log::{self, ARGS, IN, OUT, RECORD_HEAD};
@@ -65,6 +65,8 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         }
         _ => return Err((reason::CALL, counter::NO_ROW)),
     };
+    // Before the class is looked at: see `mapped_meanwhile`.
+    let mapped = config.mapped_count.load(Acquire);
     let waits = may_wait(area, row).ok_or((reason::CALL, counter::DESCRIPTOR))?;
     let odd = Err((reason::CALL, counter::ODD));
     let mut plan = Plan::new();
@@ -90,7 +92,7 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         return odd;
     }
     if waits && lane.crowded.load(Relaxed) != 0 {
-        return waiting(area, lane, row, &mut plan, room, keep);
+        return waiting(area, lane, row, &mut plan, room, keep, mapped);
     }
     if u64::from(head(lane)) + room > RING_LEN {
         area.reason.store(ask::DRAIN, Relaxed);
@@ -111,6 +113,7 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         let len = unsafe { buf.written(&args, ret) };
         output(&mut record, buf, len);
     }
+    mapped_meanwhile(row, mapped)?;
     finish(area, lane, row, start, record, ret)
 }
 
@@ -124,7 +127,10 @@ fn carries(row: &FastRow, args: &[u64; 6]) -> bool {
     let process = unsafe { &*(PROCESS as *const Process) };
     let [start, len, advice, ..] = *args;
     let end = start.saturating_add(len);
-    let text = start < process.text_end && end > process.text_start;
+    let texts = process.texts.iter().take(process.text_count as usize);
+    let text = texts.fold(false, |text, [from, to]| {
+        text | (start < *to && end > *from)
+    });
     row.nr == BRK
         || !(text
             || scribe_abi::is_ours(start, end)
@@ -140,6 +146,7 @@ fn waiting(
     plan: &mut Plan,
     room: u64,
     keep: u64,
+    mapped: u32,
 ) -> Attempt {
     let args = area.args;
     let base = core::ptr::from_ref(area) as u64;
@@ -189,6 +196,7 @@ fn waiting(
             output(&mut record, buf, len);
         }
     }
+    mapped_meanwhile(row, mapped)?;
     finish(area, lane, row, start, record, ret)
 }
 
@@ -228,6 +236,16 @@ fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
     area.result.store(ret, Relaxed);
     if (-516..=-512).contains(&ret) {
         return Err((reason::INTERRUPTED, counter::ASKED));
+    }
+    Ok(())
+}
+
+/// A file that the call has changed may have been mapped by another process since its descriptor's
+/// class was looked at: then the engine has to see what becomes of the mapping.
+#[inline(always)]
+fn mapped_meanwhile(row: &FastRow, before: u32) -> Result<(), (u32, usize)> {
+    if row.effect == effect::WRITES && crate::config().mapped_count.load(Acquire) != before {
+        return Err((reason::RETURNED, counter::DESCRIPTOR));
     }
     Ok(())
 }

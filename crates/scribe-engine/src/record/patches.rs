@@ -4,6 +4,7 @@ use super::cache::{self, Place, Places};
 use super::calls::Kind;
 use super::*;
 use crate::agent::{TEXT_BOUNDS, encode_sites};
+use scribe_abi::shared::TEXTS;
 use scribe_log::patch;
 use scribe_tracee::maps;
 use scribe_tracee::patch::{FarBranches, Kind as SiteKind, Site, WINDOW, extent};
@@ -265,10 +266,16 @@ impl Recorder {
             };
             let mut sites = space.sites.borrow_mut();
             sites.text.push(text.clone());
-            let start = sites.text.iter().map(|text| text.start).min();
-            let end = sites.text.iter().map(|text| text.end).max();
-            let bounds = [start.unwrap_or(0), end.unwrap_or(0)].map(u64::to_le_bytes);
-            space.mem.write(TEXT_BOUNDS, &bounds.concat()).ok()?;
+            let mut texts: Vec<[u64; 2]> = sites.text.iter().map(|t| [t.start, t.end]).collect();
+            if texts.len() > TEXTS {
+                let start = texts.iter().map(|text| text[0]).min().unwrap_or(0);
+                let end = texts.iter().map(|text| text[1]).max().unwrap_or(u64::MAX);
+                texts = vec![[start, end]];
+            }
+            let mut words = vec![texts.len() as u64];
+            words.extend(texts.iter().flatten());
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            space.mem.write(TEXT_BOUNDS, &bytes).ok()?;
             return Some(text);
         }
         None
