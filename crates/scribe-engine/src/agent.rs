@@ -9,7 +9,7 @@ use scribe_abi::shared::{
 use scribe_abi::token::Token;
 use scribe_abi::{
     AGENT_BASE, AGENT_CODE_LEN, AGENT_END, CALL_AFTER, CALL_BAIL, CALL_BEGIN, CALL_INSN, ENTRY_ASK,
-    ENTRY_CPUID_PASSED, ENTRY_PASSED, PAGE, PROCESS, STUB_COUNT, STUBS,
+    ENTRY_CPUID_PASSED, ENTRY_FAULT, ENTRY_PASSED, PAGE, PROCESS, STUB_COUNT, STUBS,
 };
 use scribe_tracee::patch::{Extent, Kind as SiteKind, Site};
 use scribe_tracee::{Mem, Regs, Result};
@@ -435,13 +435,32 @@ pub fn give_up_call(place: Place, regs: &mut Regs) -> bool {
 }
 
 /// Where, in a traced process, stands to where a patched CPUID returns.
-pub const SAVED_RET: u64 = PROCESS + 16;
+const SAVED_RET: u64 = PROCESS + 16;
 
 /// Where the number of its texts stands, and behind it their bounds: see [`shared::Process`].
 pub const TEXT_BOUNDS: u64 = PROCESS + 24;
 
 const _: () = assert!(std::mem::offset_of!(shared::Process, saved_ret) == 16);
 const _: () = assert!(std::mem::offset_of!(shared::Process, text_count) == 24);
+
+/// Answers a patched CPUID that came to the engine, and lets the task go on behind it.
+pub fn answer_cpuid(cpuid: &crate::cpu::Cpuid, mem: &Mem, regs: &mut Regs) -> Result<()> {
+    let [a, b, c, d] = cpuid.answer(regs.rax as u32, regs.rcx as u32);
+    (regs.rax, regs.rbx) = (a.into(), b.into());
+    (regs.rcx, regs.rdx) = (c.into(), d.into());
+    regs.rip = mem.read_u64(SAVED_RET)?;
+    regs.orig_rax = u64::MAX;
+    Ok(())
+}
+
+/// Sends a task whose agent touched memory that is not there to where it passes its call on, for
+/// this reason.
+pub fn pass_on(regs: &mut Regs, area: &TaskSlot, why: u32) {
+    regs.rip = AGENT_BASE + ENTRY_FAULT;
+    regs.rcx = area.0.address();
+    regs.rax = why.into();
+    regs.orig_rax = u64::MAX;
+}
 
 /// Tells an address space which lane its tasks are in; 0: there is no agent. One that has ended,
 /// because its tasks are on their way out or in an exec, needs no telling.

@@ -2,8 +2,7 @@
 
 use super::calls::Kind;
 use super::*;
-use crate::agent::{Place, SAVED_RET, give_up_call, set_lane};
-use scribe_abi::ENTRY_FAULT;
+use crate::agent::{Place, answer_cpuid, give_up_call, pass_on, set_lane};
 use scribe_abi::shared::{ask, mode, phase, reason};
 use scribe_syscalls::{Call, Class, Special};
 use scribe_tracee::inject::call_args;
@@ -202,11 +201,7 @@ impl Recorder {
             return Ok(true);
         }
         if trap && place == Place::Cpuid {
-            let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
-            (regs.rax, regs.rbx) = (a.into(), b.into());
-            (regs.rcx, regs.rdx) = (c.into(), d.into());
-            regs.rip = self.task(id).space.mem.read_u64(SAVED_RET)?;
-            regs.orig_rax = u64::MAX;
+            answer_cpuid(&self.cpuid, &self.task(id).space.mem, &mut regs)?;
             self.stats.instructions += 1;
             self.machine.stopped(tid)?.set_regs(&regs)?;
             self.machine.go(tid, Go::Application, 0)?;
@@ -252,10 +247,7 @@ impl Recorder {
             phase::MADE => reason::RETURNED,
             _ => return Ok(false),
         };
-        regs.rip = AGENT_BASE + ENTRY_FAULT;
-        regs.rcx = area.0.address();
-        regs.rax = why.into();
-        regs.orig_rax = u64::MAX;
+        pass_on(&mut regs, area, why);
         let tid = task.tid;
         self.machine.stopped(tid)?.set_regs(&regs)?;
         self.machine.go(tid, Go::Application, 0)?;

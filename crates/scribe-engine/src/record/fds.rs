@@ -366,9 +366,14 @@ impl Recorder {
 
     /// Forgets what the call may have changed about descriptors.
     pub(super) fn after_call(&mut self, id: u32, pending: &PendingCall) -> Result<()> {
-        let files = self.task(id).files.clone();
         let args = &pending.call.args;
         let ret = pending.ret;
+        if ret == 0 && unshares_files(&pending.call) {
+            let own = self.task(id).files.borrow().forked(self.shared.as_ref());
+            self.task_mut(id).files = Rc::new(RefCell::new(own));
+            self.agent_for(id)?;
+        }
+        let files = self.task(id).files.clone();
         match pending.row.effect {
             Effect::OpensFd | Effect::OpensPath { .. } | Effect::Accepts(_) if ret >= 0 => {
                 files.borrow_mut().forget(ret as i32);
@@ -391,6 +396,15 @@ impl Recorder {
             _ => {}
         }
         self.after_memory(id, pending)
+    }
+}
+
+/// Whether the call gives its task a table of descriptors of its own.
+fn unshares_files(call: &scribe_syscalls::Call) -> bool {
+    match i64::from(call.nr) {
+        libc::SYS_unshare => call.args[0] & libc::CLONE_FILES as u64 != 0,
+        libc::SYS_close_range => call.args[2] & u64::from(libc::CLOSE_RANGE_UNSHARE) != 0,
+        _ => false,
     }
 }
 

@@ -2,9 +2,9 @@
 //! patched places, which are those of the recording.
 
 use super::*;
-use crate::agent::{LaneMemory, Place, SAVED_RET, Shared, decode_sites, set_lane};
+use crate::agent::{LaneMemory, Place, Shared, answer_cpuid, decode_sites, pass_on, set_lane};
+use scribe_abi::log::RECORD_HEAD;
 use scribe_abi::shared::{RING_LEN, ask, mode, phase, reason};
-use scribe_abi::{ENTRY_FAULT, log::RECORD_HEAD};
 use scribe_log::patch;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -257,11 +257,7 @@ impl Replayer {
             return Ok(true);
         }
         if trap && place == Place::Cpuid {
-            let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
-            (regs.rax, regs.rbx) = (a.into(), b.into());
-            (regs.rcx, regs.rdx) = (c.into(), d.into());
-            regs.rip = self.task(id).space.mem.read_u64(SAVED_RET)?;
-            regs.orig_rax = u64::MAX;
+            answer_cpuid(&self.cpuid, &self.task(id).space.mem, &mut regs)?;
             self.machine.stopped(tid)?.set_regs(&regs)?;
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);
@@ -271,10 +267,7 @@ impl Replayer {
             && area.phase.load(Relaxed) != phase::OUTSIDE
             && signal != libc::SIGTRAP
         {
-            regs.rip = AGENT_BASE + ENTRY_FAULT;
-            regs.rcx = area.0.address();
-            regs.rax = reason::CALL.into();
-            regs.orig_rax = u64::MAX;
+            pass_on(&mut regs, area, reason::CALL);
             self.machine.stopped(tid)?.set_regs(&regs)?;
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);
