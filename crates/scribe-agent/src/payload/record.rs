@@ -177,7 +177,7 @@ fn waiting(
     unsafe { plan.move_outputs(scratch, &mut moved) };
     release(area, lane);
     let ret = kernel(area, &numbers(area, &moved));
-    acquire(area, lane, room);
+    let lane = acquire(area, room);
     returned(area, ret)?;
     area.hash.store(hash, Relaxed);
     area.phase.store(phase::MADE, Release);

@@ -1,7 +1,7 @@
 //! Giving up the token for a call that waits, and taking it again.
 
 use crate::entry::ask;
-use crate::ring::{Writer, head, place, publish};
+use crate::ring::{Writer, head, lane, place, publish};
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
@@ -47,13 +47,16 @@ pub fn release(area: &TaskArea, lane: &LaneArea) {
     }
 }
 
-/// Takes the token. Then there is room for a record of `room` bytes in the ring.
-pub fn acquire(area: &TaskArea, lane: &LaneArea, room: u64) {
+/// Takes the token of the task's lane, which may have become another one meanwhile. Then there is
+/// room for a record of `room` bytes in the ring.
+pub fn acquire(area: &TaskArea, room: u64) -> &'static LaneArea {
     let task = area.task.load(Relaxed);
     let mut looks = 0;
-    let left = loop {
+    let (lane, left) = loop {
+        // Each time anew: a lane that was merged into another keeps its token for ever.
+        let lane = lane(area);
         let holder = match lane.token.try_acquire(task) {
-            Ok(left) => break left,
+            Ok(left) => break (lane, left),
             Err(holder) => holder,
         };
         looks += 1;
@@ -73,7 +76,7 @@ pub fn acquire(area: &TaskArea, lane: &LaneArea, room: u64) {
             // It comes back with the token, and the switch is written.
             area.reason.store(ask::TOKEN, Relaxed);
             ask();
-            break None;
+            break (crate::ring::lane(area), None);
         }
     };
     lane.area.store(core::ptr::from_ref(area) as u64, Relaxed);
@@ -92,4 +95,5 @@ pub fn acquire(area: &TaskArea, lane: &LaneArea, room: u64) {
         record.half(task);
         publish(lane, record.0);
     }
+    lane
 }

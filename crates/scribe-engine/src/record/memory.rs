@@ -344,6 +344,8 @@ impl Recorder {
             return Ok(());
         };
         self.log.close(from);
+        // An agent may still look at the token there, which is taken.
+        self.merged.push(old.area.clone());
         for member in &old.members {
             self.task_mut(*member).lane = into;
         }

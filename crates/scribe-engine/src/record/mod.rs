@@ -279,6 +279,8 @@ pub struct Recorder {
     tasks: HashMap<u32, Box<Task>>,
     by_tid: HashMap<Tid, u32>,
     lanes: HashMap<u32, Lane>,
+    /// Areas of lanes that were merged into others.
+    merged: Vec<Rc<LaneMemory>>,
     next_task: u32,
     next_lane: u32,
     /// The task that writes to the recording's terminal, and those that wait to.

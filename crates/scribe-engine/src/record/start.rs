@@ -227,6 +227,7 @@ impl Recorder {
             tasks: HashMap::new(),
             by_tid: HashMap::new(),
             lanes: HashMap::new(),
+            merged: Vec::new(),
             shared,
             texts: Default::default(),
             next_task: first + 1,
