@@ -313,7 +313,8 @@ impl Recorder {
                 let signal = task.stash.next(Mask(task.mask)).is_some();
                 let lane = task.lane;
                 let crowded = self.lanes[&lane].members.len() > 1;
-                if why == reason::INTERRUPTED && !signal && (crowded || self.ptrace.in_use()) {
+                let fetched = !signal && !self.stops_before_call(id);
+                if why == reason::INTERRUPTED && fetched && (crowded || self.ptrace.in_use()) {
                     // It was only fetched; it waits on as one that does not keep the token.
                     self.dispatch(id)?;
                     return Ok(true);

@@ -278,7 +278,11 @@ impl Recorder {
     /// The same, where the call had installed a mask of its own.
     pub(super) fn settle_masked(&mut self, id: u32, mask: Option<u64>) -> Result<()> {
         if self.has_tracer(id) {
-            self.unpatch(id, 0, u64::MAX)?;
+            if self.task(id).call.is_some() {
+                self.unpatch_before_call(id, 0, u64::MAX)?;
+            } else {
+                self.unpatch(id, 0, u64::MAX)?;
+            }
             return self.settle_tracee(id, mask);
         }
         match self.deliver(id, mask, 0)? {
