@@ -1,10 +1,9 @@
 //! The agent as recorder and replayer know it: the memory shared with it, and the patched places of
 //! an address space.
 
-use scribe_abi::fast::class;
 use scribe_abi::shared::{
-    self, Classes, Config, FILES_FDS, FILES_SLOTS, LANE_SLOTS, LaneArea, PAGE_OF_LANE, SHARED_LEN,
-    TASK_SLOTS, TaskArea,
+    self, Classes, Config, FILES_SLOTS, LANE_SLOTS, LaneArea, PAGE_OF_LANE, SHARED_LEN, TASK_SLOTS,
+    TaskArea,
 };
 use scribe_abi::token::Token;
 use scribe_abi::{
@@ -268,8 +267,6 @@ impl FilesSlot {
         }
     }
 }
-
-const _: () = assert!(class::KNOWN != 0 && FILES_FDS > 0);
 
 /// The area of a lane, with its ring; or, for more lanes than there is room for, without one.
 pub enum LaneMemory {

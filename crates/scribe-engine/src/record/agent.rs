@@ -224,12 +224,7 @@ impl Recorder {
             let task = self.task_mut(id);
             task.stash.push(signal as u32, *info);
             if !blocked {
-                if let Some(area) = &task.area {
-                    area.pending.store(1, Relaxed);
-                }
-                if give_up_call(place, &mut regs) {
-                    self.machine.stopped(tid)?.set_regs(&regs)?;
-                }
+                self.bail_out(id, place, &mut regs)?;
             }
         }
         self.machine.go(tid, Go::Application, 0)?;
@@ -360,14 +355,21 @@ impl Recorder {
         let Some(place) = Place::of(&regs) else {
             return Ok(false);
         };
+        self.bail_out(id, place, &mut regs)?;
+        self.machine.go(tid, Go::Application, 0)?;
+        Ok(true)
+    }
+
+    /// The agent of a task that stopped in it is to pass its call on, also where that has begun.
+    fn bail_out(&self, id: u32, place: Place, regs: &mut Regs) -> Result<()> {
+        let task = self.task(id);
         if let Some(area) = &task.area {
             area.pending.store(1, Relaxed);
         }
-        if give_up_call(place, &mut regs) {
-            self.machine.stopped(tid)?.set_regs(&regs)?;
+        if give_up_call(place, regs) {
+            self.machine.stopped(task.tid)?.set_regs(regs)?;
         }
-        self.machine.go(tid, Go::Application, 0)?;
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -361,7 +361,7 @@ pub(crate) fn map_shared(
     mem: &Mem,
     base: &Regs,
     shared: &Shared,
-) -> Result2<bool> {
+) -> scribe_tracee::Result<bool> {
     let fd = machine.pass_fd(tid, mem, base, shared.file.as_raw_fd(), libc::O_RDWR)?;
     if fd < 0 {
         return Ok(false);
@@ -382,8 +382,6 @@ pub(crate) fn map_shared(
     machine.inject(tid, base, libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
     Ok(at as u64 == SHARED_BASE)
 }
-
-type Result2<T> = scribe_tracee::Result<T>;
 
 /// Maps the agent into a fresh address space. The first calls are made from the vDSO's pages, which
 /// then become Scribe's own vDSO, whose functions are plain system calls.
