@@ -20,6 +20,7 @@ fn main() {
             backlog: 20,
             no_agent: false,
             no_sud: false,
+            dump: None,
             output: Box::new(|stream, bytes| {
                 if stream == 2 {
                     std::io::stderr().write_all(bytes).unwrap();

@@ -1,7 +1,8 @@
 //! One register set under two names: libc's for ptrace, scribe-kernel's for its pure functions.
 
 use scribe_kernel::regs::UserRegs;
-use scribe_tracee::Regs;
+use scribe_kernel::xstate;
+use scribe_tracee::{Regs, Stopped};
 
 const _: () = assert!(size_of::<Regs>() == size_of::<[u64; 27]>());
 
@@ -25,4 +26,15 @@ pub fn to_user(regs: &Regs) -> UserRegs {
 /// For ptrace.
 pub fn from_user(user: &UserRegs) -> Regs {
     from_words(&user.to_words())
+}
+
+/// Gives a task an extended state: the one way in which that is done (see [`xstate::claim_legacy`]).
+pub fn put_xstate(stopped: &Stopped, mut image: Vec<u8>) -> scribe_tracee::Result<()> {
+    xstate::claim_legacy(&mut image);
+    stopped.set_xstate(&image)
+}
+
+/// After an exec: the state that the kernel gave it, in the one form.
+pub fn begin_xstate(stopped: &Stopped) -> scribe_tracee::Result<()> {
+    put_xstate(stopped, stopped.xstate()?)
 }

@@ -4,8 +4,9 @@
 use crate::agent::Sites;
 use scribe_abi::hash::Hash;
 use scribe_abi::{PAGE, is_ours};
+use scribe_kernel::xstate::xstate_bv;
 use scribe_syscalls::{Call, Memory, Plan, Row};
-use scribe_tracee::{Mem, Regs, Tid, maps, pagemap};
+use scribe_tracee::{Mem, Regs, Stopped, Tid, maps, pagemap};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use xxhash_rust::xxh3::xxh3_64;
@@ -182,6 +183,33 @@ pub fn page_hashes(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) {
             }
         });
     }
+}
+
+/// Writes the registers and the memory that is hashed to a file in `dir`, named by the hashes that
+/// the recording has for them: what a failed comparison is looked into with. Errors are not
+/// reported; the file is missing then.
+pub fn dump(dir: &std::path::Path, stopped: &Stopped, mem: &Mem, regs: &Regs, hashes: (u64, u64)) {
+    let tid = stopped.tid();
+    let in_use = stopped.xstate().map_or(0, |image| xstate_bv(&image));
+    use std::io::Write;
+    let path = dir.join(format!("{:016x}-{:016x}", hashes.0, hashes.1));
+    let Ok(file) = std::fs::File::create(path) else {
+        return;
+    };
+    let mut out = std::io::BufWriter::new(file);
+    let _ = writeln!(out, "{regs:x?}");
+    let _ = writeln!(out, "components in use {in_use:x}");
+    let mut page = [0u8; PAGE as usize];
+    page_hashes(tid, mem, |addr, hash| {
+        let _ = writeln!(out, "page {addr:#x} {hash:016x}");
+        if mem.read(addr, &mut page).is_ok() {
+            for (i, row) in page.chunks_exact(16).enumerate() {
+                if row.iter().any(|byte| *byte != 0) {
+                    let _ = writeln!(out, "{:#x}: {row:02x?}", addr + i as u64 * 16);
+                }
+            }
+        }
+    });
 }
 
 /// One number for all writable memory of a task; independent of how it is cut into mappings.

@@ -193,6 +193,32 @@ pub fn fresh_image(layout: &XstateLayout) -> Vec<u8> {
     out
 }
 
+/// Marks the legacy components (x87, SSE) as in use in an image that a task is to be given, whatever
+/// they hold.
+///
+/// Whether they are (XINUSE, which XSAVEC copies to memory, as the dynamic loader does at each lazy
+/// binding) is not the program's doing alone: where they are not, any interruption of the task may
+/// turn that on, seen on Intel CPUs under KVM; once on it stays on. Of the other components nothing
+/// like that was seen.
+pub fn claim_legacy(image: &mut [u8]) {
+    if image.len() < MIN_SIZE {
+        return;
+    }
+    let bv = xstate_bv(image);
+    if bv & feature::FP == 0 {
+        image[..24].fill(0);
+        le::put16(image, 0, FCW_INIT);
+        image[32..160].fill(0);
+    }
+    if bv & feature::SSE == 0 {
+        image[160..416].fill(0);
+        if bv & feature::YMM == 0 {
+            le::put32(image, MXCSR, MXCSR_INIT);
+        }
+    }
+    le::put64(image, HEADER, bv | feature::FPSSE);
+}
+
 fn all_zero(b: &[u8]) -> bool {
     b.iter().all(|&x| x == 0)
 }
@@ -327,6 +353,25 @@ pub(crate) mod tests {
         let b = a.clone();
         normalise(&l, &mut a);
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn legacy_state_is_claimed_with_its_content() {
+        let l = layout();
+        let mut a = init_image(&l);
+        a[200] = 7;
+        a[33] = 7;
+        le::put32(&mut a, MXCSR, 0x1fa0);
+        claim_legacy(&mut a);
+        let mut claimed = init_image(&l);
+        le::put64(&mut claimed, HEADER, feature::FPSSE);
+        assert_eq!(a, claimed);
+        a[200] = 7;
+        a[0] = 0x7f;
+        let b = a.clone();
+        claim_legacy(&mut a);
+        assert_eq!(a, b);
+        claim_legacy(&mut []);
     }
 
     #[test]

@@ -160,6 +160,9 @@ pub struct RecordArgs {
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists
     #[arg(long, hide = true)]
     pub no_sud: bool,
+    /// Put registers and memory at every hash into a directory, a file each, for comparing
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub dump_memory: Option<PathBuf>,
     /// The command and its arguments
     #[arg(
         required = true,
@@ -262,6 +265,9 @@ pub struct ReplayArgs {
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists
     #[arg(long, hide = true)]
     pub no_sud: bool,
+    /// Put registers and memory at every hash into a directory, a file each, for comparing
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub dump_memory: Option<PathBuf>,
     /// The log; - for standard input [default: the latest log of this directory]
     #[arg(value_name = "LOG")]
     pub log: Option<PathBuf>,

@@ -95,6 +95,7 @@ fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
     options.no_agent = args.no_agent;
     options.patch_some = args.patch_some;
     options.no_sud = args.no_sud;
+    options.dump = args.dump_memory.clone();
     options.warn = Box::new(|text| say(text));
     options
 }

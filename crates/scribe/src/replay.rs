@@ -47,6 +47,7 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         backlog: backlog.saturating_mul(2).saturating_add(1),
         no_agent: args.no_agent,
         no_sud: args.no_sud,
+        dump: args.dump_memory.clone(),
         output: Box::new(output(args.quiet)),
         warn: Box::new(|text| say(text)),
     };

@@ -176,9 +176,9 @@ impl Recorder {
         task.files = Rc::default();
         let area = task.area.take();
         let tid = task.tid;
-        self.machine
-            .stopped(tid)?
-            .set_sigmask(signals::kernel_mask(task.mask))?;
+        let stopped = self.machine.stopped(tid)?;
+        stopped.set_sigmask(signals::kernel_mask(task.mask))?;
+        crate::regs::begin_xstate(stopped)?;
         if let Some(area) = area {
             self.note_counters(&area);
         }

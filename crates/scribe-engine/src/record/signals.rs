@@ -574,7 +574,7 @@ pub(crate) fn enter_handler(
     // With SA_RESETHAND this puts the default back.
     entry.sighand.deliver(entry.signal as u32);
     // A handler starts with fresh floating-point state (arch/x86/kernel/signal.c, handle_signal).
-    stopped.set_xstate(&xstate::fresh_image(layout))?;
+    regs::put_xstate(stopped, xstate::fresh_image(layout))?;
     Ok(true)
 }
 

@@ -246,7 +246,7 @@ impl Recorder {
         let image = restored
             .xstate
             .unwrap_or_else(|| xstate::fresh_image(&self.xstate));
-        stopped.set_xstate(&image)?;
+        regs::put_xstate(stopped, image)?;
         let mut pending = self.prepare(id, row, call, Kind::Plain);
         pending.kind = Kind::Sigreturn(Box::new(regs::from_user(&restored.regs)));
         let task = self.task_mut(id);

@@ -63,6 +63,8 @@ pub struct RecordOptions {
     pub patch_some: Option<u64>,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
     pub no_sud: bool,
+    /// Put the memory behind every hash into this directory: for finding what differs.
+    pub dump: Option<PathBuf>,
     /// Messages for the user.
     pub warn: Box<dyn FnMut(&str)>,
     /// Standard output and error of the recording, where they are open. Filled by [`Recorder::start`].
@@ -84,6 +86,7 @@ impl RecordOptions {
             no_agent: false,
             patch_some: None,
             no_sud: false,
+            dump: None,
             warn: Box::new(|_| {}),
             stdio: [None; 2],
         }

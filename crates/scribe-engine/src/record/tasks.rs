@@ -254,14 +254,19 @@ impl Recorder {
         }
         let task = self.task(id);
         let regs = crate::state::regs_hash(&task.app);
-        let mem = Some(memory_hash(task.tid, &task.space.mem));
+        let mem = memory_hash(task.tid, &task.space.mem);
         let lane = task.lane;
+        if let Some(dir) = &self.options.dump
+            && let Ok(stopped) = self.machine.stopped(task.tid)
+        {
+            crate::state::dump(dir, stopped, &task.space.mem, &task.app, (regs, mem));
+        }
         self.next_checksum = Instant::now() + begin.elapsed() * CHECKSUM_SHARE;
         self.write(
             lane,
             &Record::Checksum {
                 regs: Some(regs),
-                mem,
+                mem: Some(mem),
             },
         );
     }

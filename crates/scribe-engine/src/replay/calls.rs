@@ -282,7 +282,7 @@ impl Replayer {
         let image = restored
             .xstate
             .unwrap_or_else(|| xstate::fresh_image(&self.xstate));
-        self.machine.stopped(task.tid)?.set_xstate(&image)?;
+        regs::put_xstate(self.machine.stopped(task.tid)?, image)?;
         let task = self.task_mut(id);
         task.alt = restored.altstack;
         task.mask = restored.mask.0;

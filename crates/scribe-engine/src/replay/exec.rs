@@ -256,7 +256,9 @@ impl Replayer {
             self.machine
                 .go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
         }
-        let base = self.machine.stopped(tid)?.regs()?;
+        let stopped = self.machine.stopped(tid)?;
+        let base = stopped.regs()?;
+        crate::regs::begin_xstate(stopped)?;
         let space = AddressSpace::open(tid)?;
         let mut calls: Vec<(i64, [u64; 6])> = vec![
             (

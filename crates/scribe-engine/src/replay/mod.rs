@@ -48,6 +48,8 @@ pub struct ReplayOptions {
     pub no_agent: bool,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
     pub no_sud: bool,
+    /// Put the memory behind every hash into this directory: for finding what differs.
+    pub dump: Option<std::path::PathBuf>,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
     pub output: Output,
     /// Messages for the user.
@@ -721,6 +723,12 @@ impl Replayer {
 
     fn verify(&mut self, id: u32, regs: Option<u64>, mem: Option<u64>) -> Result<()> {
         let task = self.task(id);
+        if let Some(dir) = &self.options.dump {
+            // Named by what the recording saw.
+            let hashes = (regs.unwrap_or(0), mem.unwrap_or(0));
+            let stopped = self.machine.stopped(task.tid)?;
+            crate::state::dump(dir, stopped, &task.space.mem, &task.app, hashes);
+        }
         if let Some(expected) = regs
             && crate::state::regs_hash(&task.app) != expected
         {

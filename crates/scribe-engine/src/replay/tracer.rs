@@ -84,7 +84,10 @@ impl Replayer {
                     task.app = crate::regs::from_words(&regs.values());
                     task.app.orig_rax = u64::MAX;
                 }
-                Section::Xstate(image) => self.machine.stopped(task.tid)?.set_xstate(image)?,
+                Section::Xstate(image) => {
+                    let stopped = self.machine.stopped(task.tid)?;
+                    crate::regs::put_xstate(stopped, image.to_vec())?;
+                }
                 Section::Mask(mask) => task.mask = mask,
                 _ => {}
             }

@@ -430,7 +430,7 @@ impl Recorder {
 
     fn set_xstate(&mut self, target: u32, image: &[u8]) -> Result<i64> {
         let stopped = self.machine.stopped(self.task(target).tid)?;
-        match stopped.set_xstate(image) {
+        match crate::regs::put_xstate(stopped, image.to_vec()) {
             Ok(()) => {}
             Err(scribe_tracee::Error::Os { source, .. }) => {
                 return Ok(-i64::from(source.raw_os_error().unwrap_or(libc::EINVAL)));
