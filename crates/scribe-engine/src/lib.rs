@@ -6,10 +6,10 @@
 mod agent;
 pub mod cpu;
 mod machine;
+mod point;
 pub mod record;
 mod regs;
 pub mod replay;
-mod spin;
 mod state;
 
 pub use record::{Outcome, RecordError, RecordOptions, Recorder};

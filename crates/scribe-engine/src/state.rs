@@ -6,6 +6,7 @@ use scribe_abi::hash::Hash;
 use scribe_abi::{PAGE, is_ours};
 use scribe_kernel::xstate::xstate_bv;
 use scribe_syscalls::{Call, Memory, Plan, Row};
+use scribe_tracee::translate::Translation;
 use scribe_tracee::{Mem, Regs, Stopped, Tid, maps, pagemap};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -28,6 +29,8 @@ pub struct AddressSpace {
     pub sites: RefCell<Sites>,
     /// The memory shared with the engine is mapped in it.
     pub agent: Cell<bool>,
+    /// Its code as replays run it before forced stops.
+    pub translation: RefCell<Option<Translation>>,
 }
 
 impl AddressSpace {
@@ -41,6 +44,7 @@ impl AddressSpace {
             brk: Cell::new(0),
             sites: RefCell::default(),
             agent: Cell::new(false),
+            translation: RefCell::default(),
         })
     }
 
@@ -54,6 +58,7 @@ impl AddressSpace {
             brk: self.brk.clone(),
             sites: self.sites.clone(),
             agent: self.agent.clone(),
+            translation: self.translation.clone(),
         })
     }
 

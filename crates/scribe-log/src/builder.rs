@@ -87,6 +87,15 @@ pub fn begin_tracer(buf: &mut Vec<u8>, task: u32, place: u8, signo: u16) -> Reco
     b
 }
 
+/// Begins a [`crate::Record::Forced`]: address, and hashes of registers, extended state and memory.
+pub fn begin_forced(buf: &mut Vec<u8>, point: [u64; 4]) -> RecordBuilder<'_> {
+    let b = RecordBuilder::new(buf, kind::FORCED, 0, 0);
+    for word in point {
+        b.w.buf.extend_from_slice(&word.to_le_bytes());
+    }
+    b
+}
+
 /// Begins a [`crate::Record::Start`].
 pub fn begin_start(buf: &mut Vec<u8>) -> RecordBuilder<'_> {
     RecordBuilder::new(buf, kind::START, 0, 0)

@@ -4,7 +4,7 @@ use crate::bytes::Cur;
 use crate::error::RecordError;
 use crate::section::Sections;
 use crate::types::{
-    End, Exec, Exit, FileInfo, Signal, Start, Syscall, Tracer, Unknown, Values, flags, kind,
+    End, Exec, Exit, FileInfo, Forced, Signal, Start, Syscall, Tracer, Unknown, Values, flags, kind,
 };
 use std::borrow::Cow;
 
@@ -65,16 +65,7 @@ pub enum Record<'a> {
         lane: u32,
     },
     /// The task was stopped here, at no sync point; a point is this one when all hashes are equal.
-    Forced {
-        /// Address of the next instruction.
-        rip: u64,
-        /// Hash of the general registers.
-        regs: u64,
-        /// Hash of the extended state, normalised.
-        xstate: u64,
-        /// Hash of the memory.
-        mem: u64,
-    },
+    Forced(Forced<'a>),
     /// Hashes of the state of the running task, for `--verify`.
     Checksum {
         /// Hash of the registers.
@@ -256,12 +247,13 @@ impl<'a> Record<'a> {
                 task: rd!(c.u32()),
                 lane: rd!(c.u32()),
             },
-            kind::FORCED => Record::Forced {
+            kind::FORCED => Record::Forced(Forced {
                 rip: rd!(c.u64()),
                 regs: rd!(c.u64()),
                 xstate: rd!(c.u64()),
                 mem: rd!(c.u64()),
-            },
+                sections: Sections::parse(c.rest())?,
+            }),
             kind::CHECKSUM => {
                 let (regs, mem) = (rd!(c.u64()), rd!(c.u64()));
                 Record::Checksum {
@@ -341,7 +333,7 @@ impl<'a> Record<'a> {
             Record::Exit(e) => (kind::EXIT, e.flags, 0),
             Record::Merge { .. } => (kind::MERGE, 0, 0),
             Record::Move { .. } => (kind::MOVE, 0, 0),
-            Record::Forced { .. } => (kind::FORCED, 0, 0),
+            Record::Forced(_) => (kind::FORCED, 0, 0),
             Record::Checksum { regs, mem } => (
                 kind::CHECKSUM,
                 regs.map_or(0, |_| flags::HAS_REGS) | mem.map_or(0, |_| flags::HAS_MEM),
@@ -395,15 +387,11 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&a.to_le_bytes());
                 out.extend_from_slice(&b.to_le_bytes());
             }
-            Record::Forced {
-                rip,
-                regs,
-                xstate,
-                mem,
-            } => {
-                for word in [rip, regs, xstate, mem] {
+            Record::Forced(f) => {
+                for word in [f.rip, f.regs, f.xstate, f.mem] {
                     out.extend_from_slice(&word.to_le_bytes());
                 }
+                out.extend_from_slice(f.sections.as_bytes());
             }
             Record::Checksum { regs, mem } => {
                 out.extend_from_slice(&regs.unwrap_or(0).to_le_bytes());
@@ -491,17 +479,10 @@ impl<'a> Record<'a> {
                 into_lane,
             },
             Record::Move { task, lane } => Record::Move { task, lane },
-            Record::Forced {
-                rip,
-                regs,
-                xstate,
-                mem,
-            } => Record::Forced {
-                rip,
-                regs,
-                xstate,
-                mem,
-            },
+            Record::Forced(f) => Record::Forced(Forced {
+                sections: f.sections.into_owned(),
+                ..f
+            }),
             Record::Checksum { regs, mem } => Record::Checksum { regs, mem },
             Record::Tracer(t) => Record::Tracer(Tracer {
                 sections: t.sections.into_owned(),

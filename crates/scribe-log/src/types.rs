@@ -174,6 +174,22 @@ pub struct Exit<'a> {
     pub sections: Sections<'a>,
 }
 
+/// A task was stopped at no sync point. The state is this one when all hashes are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Forced<'a> {
+    /// Address of the next instruction.
+    pub rip: u64,
+    /// Hash of the general registers.
+    pub regs: u64,
+    /// Hash of the extended state, normalised.
+    pub xstate: u64,
+    /// Hash of the memory.
+    pub mem: u64,
+    /// What to tell other states apart by, cheaply: [`crate::Section::Regs`],
+    /// [`crate::Section::Xstate`] (its beginning), and memory: [`crate::Section::Out`].
+    pub sections: Sections<'a>,
+}
+
 /// A tracer within the recording (`ptrace`) stopped a task, or changed it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Tracer<'a> {

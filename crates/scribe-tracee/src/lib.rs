@@ -8,9 +8,11 @@
 pub mod inject;
 pub mod maps;
 pub mod mem;
+pub mod near;
 pub mod pagemap;
 pub mod patch;
 mod ptrace;
+pub mod translate;
 pub mod wait;
 
 pub use mem::Mem;

@@ -123,6 +123,11 @@ impl Site {
         STUBS + u64::from(self.stub) * STUB_SIZE
     }
 
+    /// Where its stub begins.
+    pub fn entry(&self) -> u64 {
+        self.stub_at() + ENTRY as u64
+    }
+
     /// Where the agent returns to.
     pub fn tail(&self) -> u64 {
         let tail = match self.kind {

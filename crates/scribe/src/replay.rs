@@ -57,8 +57,8 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
     let stats = replayer.stats();
     if args.verbose {
         say(format!(
-            "{} events, {} hashes compared",
-            stats.events, stats.verified
+            "{} events, {} hashes compared, {} forced stops found ({} looks in vain), {} stops",
+            stats.events, stats.verified, stats.forced, stats.misses, stats.stops
         ));
     }
     match result {

@@ -176,7 +176,7 @@ impl Recorder {
         };
         let trap = signal == libc::SIGTRAP && si_code(info) == libc::SI_KERNEL;
         if trap && place == Place::Passed {
-            self.end_search(id)?;
+            self.end_over(id)?;
             return self.passed_on(id, regs);
         }
         if trap && place == Place::Asked {
@@ -207,7 +207,7 @@ impl Recorder {
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);
         }
-        if task.run.search.is_some() {
+        if task.run.over.is_some() {
             return Ok(false);
         }
         if signals::is_synchronous(signal, info) {

@@ -12,6 +12,7 @@ mod death;
 pub(crate) mod exec;
 mod fds;
 mod files;
+mod forced;
 mod iocb;
 mod journal;
 pub(crate) mod memory;
@@ -21,7 +22,6 @@ mod pi;
 mod ptrace;
 pub(crate) mod signals;
 mod special;
-mod spin;
 mod start;
 mod tasks;
 
@@ -213,7 +213,7 @@ struct Task {
     /// Where the kernel clears the thread id at exit (set_tid_address(2)); 0: nowhere.
     clear_tid: u64,
     /// Its run since the last sync point.
-    run: spin::Run,
+    run: forced::Run,
     /// What it shares with its agent.
     area: Option<TaskSlot>,
     /// Head of the robust futex list; 0: none.
@@ -435,14 +435,14 @@ impl Recorder {
             return Ok(());
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
-        if task.state == State::App && task.run.search.is_some() && signal != libc::SIGTRAP {
-            self.end_search(id)?;
+        if task.state == State::App && task.run.over.is_some() && signal != libc::SIGTRAP {
+            self.end_over(id)?;
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         let stopped = self.machine.stopped(task.tid)?;
         match task.state {
-            State::App if signal == libc::SIGTRAP && task.run.search.is_some() => {
-                match self.on_search_trap(id)? {
+            State::App if signal == libc::SIGTRAP && task.run.over.is_some() => {
+                match self.on_over_trap(id)? {
                     true => Ok(()),
                     false => self.signal_in_application(id, signal, info),
                 }

@@ -96,7 +96,7 @@ impl Recorder {
             return Ok(false);
         }
         let task = self.task(id);
-        if task.run.search.is_some() || self.agent_phase(id) != 0 {
+        if task.run.over.is_some() || self.agent_phase(id) != 0 {
             return Ok(false);
         }
         let mut regs = self.machine.stopped(task.tid)?.regs()?;

@@ -338,7 +338,7 @@ impl Recorder {
             clone_flags: 0,
             clear_tid: 0,
             robust_list: 0,
-            run: spin::Run::new(),
+            run: forced::Run::new(),
             area: None,
             seccomp: Default::default(),
             instructions: (true, true),

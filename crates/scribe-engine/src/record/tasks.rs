@@ -162,7 +162,7 @@ impl Recorder {
                 0
             },
             robust_list: 0,
-            run: spin::Run::new(),
+            run: forced::Run::new(),
             area: None,
             seccomp: from.seccomp.clone(),
             fault: from.fault,

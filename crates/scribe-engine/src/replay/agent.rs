@@ -282,6 +282,9 @@ impl Replayer {
         let bad = || ReplayError::Log("it patches calls where there are none".into());
         let sites: Option<Vec<_>> = decode_sites(sites).collect();
         let sites = sites.ok_or_else(bad)?;
+        for site in &sites {
+            self.code_changed(id, site.start(), site.end());
+        }
         if flags & patch::REMOVE != 0 {
             for site in sites {
                 known.restore(&space.mem, site.start(), site.end());

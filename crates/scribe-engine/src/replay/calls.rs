@@ -159,12 +159,36 @@ impl Replayer {
     }
 
     pub(super) fn inject(&mut self, id: u32, nr: i64, args: [u64; 6]) -> Result<i64> {
+        self.code_may_change(id, nr, &args);
         let task = self.task(id);
         let (tid, app) = (task.tid, task.app);
         let got = self.machine.inject(tid, &app, nr, args)?;
         // Whatever signal came meanwhile came from outside.
         self.machine.take_strays(tid);
         Ok(got)
+    }
+
+    /// What a call does to memory that code may have been translated from.
+    fn code_may_change(&self, id: u32, nr: i64, args: &[u64; 6]) {
+        match nr {
+            libc::SYS_mmap
+            | libc::SYS_munmap
+            | libc::SYS_mprotect
+            | libc::SYS_pkey_mprotect
+            | libc::SYS_madvise => {
+                self.code_changed(id, args[0], args[0].saturating_add(args[1]));
+            }
+            libc::SYS_mremap => {
+                self.code_changed(id, args[0], args[0].saturating_add(args[1]));
+                self.code_changed(id, args[4], args[4].saturating_add(args[2]));
+            }
+            libc::SYS_shmat | libc::SYS_shmdt => {
+                if let Some(known) = &mut *self.task(id).space.translation.borrow_mut() {
+                    known.expire();
+                }
+            }
+            _ => {}
+        }
     }
 
     /// True when the task's state and result are set already.

@@ -11,8 +11,8 @@ mod calls;
 mod divergence;
 mod exec;
 mod files;
+mod forced;
 mod memory;
-mod spin;
 mod tracer;
 
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
@@ -111,6 +111,10 @@ pub struct ReplayStats {
     pub verified: u64,
     /// ptrace stops.
     pub stops: u64,
+    /// Forced stops found again.
+    pub forced: u64,
+    /// How often their place was passed in vain, so that the engine had to look.
+    pub misses: u64,
 }
 
 /// A place where a task has stopped and waits for the log.
@@ -155,7 +159,7 @@ struct Task {
     /// It executes one instruction only.
     stepping: bool,
     /// The point that it is to be stopped at.
-    search: Option<crate::spin::Search>,
+    search: Option<forced::Search>,
     /// The mask that its call had installed when signals interrupted it.
     temporary: Option<u64>,
     history: VecDeque<Rc<[u8]>>,
@@ -372,11 +376,10 @@ impl Replayer {
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         if task.search.is_some() {
-            if signal == libc::SIGTRAP && self.on_search_trap(id)? {
-                return Ok(());
-            }
-            let cpuid = signal == libc::SIGSEGV && si_code(&info) == libc::SI_KERNEL;
-            if !cpuid && is_synchronous(signal, &info) {
+            if is_synchronous(signal, &info) {
+                if self.on_search_stop(id, signal)? {
+                    return Ok(());
+                }
                 self.missed(id)?;
             }
         }
@@ -569,25 +572,8 @@ impl Replayer {
                     self.consume(lane_id);
                     self.signal(current, signal)?;
                 }
-                (
-                    Record::Forced {
-                        rip,
-                        regs,
-                        xstate,
-                        mem,
-                    },
-                    Some(State::Idle),
-                ) => {
-                    let (rip, regs, xstate, mem) = (*rip, *regs, *xstate, *mem);
-                    return self.seek(
-                        current,
-                        crate::spin::Point {
-                            rip,
-                            regs,
-                            xstate,
-                            mem,
-                        },
-                    );
+                (Record::Forced(forced), Some(State::Idle)) => {
+                    return self.seek(current, forced);
                 }
                 (Record::Tracer(tracer), Some(state)) if tracer.place == place::HERE => {
                     if matches!(state, State::Running | State::Execing) {

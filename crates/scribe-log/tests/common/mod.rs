@@ -286,12 +286,15 @@ pub fn record() -> impl Strategy<Value = Record<'static>> {
             into_lane
         }),
         any::<(u32, u32)>().prop_map(|(task, lane)| Record::Move { task, lane }),
-        any::<(u64, u64, u64, u64)>().prop_map(|(rip, regs, xstate, mem)| Record::Forced {
-            rip,
-            regs,
-            xstate,
-            mem
-        }),
+        (any::<(u64, u64, u64, u64)>(), sections()).prop_map(
+            |((rip, regs, xstate, mem), sections)| Record::Forced(Forced {
+                rip,
+                regs,
+                xstate,
+                mem,
+                sections
+            })
+        ),
         (any::<u8>(), vec(any::<[u8; 12]>(), 0..9)).prop_map(|(flags, sites)| Record::Patch {
             flags,
             sites: sites.concat().into()

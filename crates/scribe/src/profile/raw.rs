@@ -50,7 +50,10 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
             none(),
         ),
         Record::Move { task, lane } => (format!("move task={task} lane={lane}"), none()),
-        Record::Forced { rip, .. } => (format!("forced stop at {rip:#x}"), none()),
+        Record::Forced(forced) => (
+            format!("forced stop at {:#x}", forced.rip),
+            sections(&forced.sections, limit),
+        ),
         Record::Patch { flags, sites } => {
             let what = if flags & patch::REMOVE == 0 {
                 "patched"
@@ -235,7 +238,7 @@ pub fn kind_name(record: &Record) -> &'static str {
         Record::Exit(_) => "exit",
         Record::Merge { .. } => "merge",
         Record::Move { .. } => "move",
-        Record::Forced { .. } => "forced",
+        Record::Forced(_) => "forced",
         Record::Patch { .. } => "patch",
         Record::Checksum { .. } => "checksum",
         Record::Tracer(_) => "tracer",

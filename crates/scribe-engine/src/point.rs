@@ -1,9 +1,9 @@
-//! Points of an execution that no sync point marks, for recorder and replayer alike: a breakpoint
-//! at an address, and the comparison of whole states.
+//! Points of an execution that no sync point marks, for recorder and replayer alike: the state by which
+//! they are recognised.
 //!
 //! A point matches when registers and memory are equal: from there on two executions cannot be told
 //! apart, however often a loop went round. So a task that waits in a loop without changing anything
-//! is stopped, and found again, exactly.
+//! is found again at the loop's first round, and one that computes exactly where it was.
 
 use crate::state::{memory_hash, regs_hash};
 use scribe_kernel::xstate::{self, XstateLayout};
@@ -27,22 +27,44 @@ pub struct Point {
 }
 
 impl Point {
-    /// The present point of a stopped task, whose memory holds no breakpoint.
-    pub fn here(stopped: &Stopped, regs: &Regs, mem: &Mem, layout: &XstateLayout) -> Result<Point> {
-        let mut image = stopped.xstate()?;
-        xstate::normalise(layout, &mut image);
-        Ok(Point {
+    /// The present point of a stopped task, and its extended state.
+    pub fn here(
+        stopped: &Stopped,
+        regs: &Regs,
+        mem: &Mem,
+        layout: &XstateLayout,
+    ) -> Result<(Point, Vec<u8>)> {
+        let image = extended(stopped, layout)?;
+        let point = Point {
             rip: regs.rip,
             regs: point_regs(regs),
             xstate: xxh3_64(&image),
             mem: memory_hash(stopped.tid(), mem),
-        })
+        };
+        Ok((point, image))
     }
 
     /// Whether the registers are this point's: the cheap part of the comparison.
     pub fn has_regs(&self, regs: &Regs) -> bool {
         self.rip == regs.rip && self.regs == point_regs(regs)
     }
+
+    /// Whether the extended state is.
+    pub fn has_extended(&self, image: &[u8]) -> bool {
+        self.xstate == xxh3_64(image)
+    }
+
+    /// Whether the memory is: the dear part.
+    pub fn has_memory(&self, stopped: &Stopped, mem: &Mem) -> bool {
+        self.mem == memory_hash(stopped.tid(), mem)
+    }
+}
+
+/// The extended state of a task, in the form that does not depend on context switches.
+pub fn extended(stopped: &Stopped, layout: &XstateLayout) -> Result<Vec<u8>> {
+    let mut image = stopped.xstate()?;
+    xstate::normalise(layout, &mut image);
+    Ok(image)
 }
 
 fn point_regs(regs: &Regs) -> u64 {
@@ -60,22 +82,16 @@ pub struct Breakpoint {
 }
 
 impl Breakpoint {
-    /// For an address; not yet set.
-    pub fn new(mem: &Mem, addr: u64) -> Result<Breakpoint> {
+    /// At an address.
+    pub fn set(mem: &Mem, addr: u64) -> Result<Breakpoint> {
         let mut byte = [0];
         mem.read(addr, &mut byte)?;
+        mem.write(addr, &[INT3])?;
         Ok(Breakpoint {
             addr,
             byte: byte[0],
-            set: false,
+            set: true,
         })
-    }
-
-    /// Puts `int3` there.
-    pub fn set(&mut self, mem: &Mem) -> Result<()> {
-        mem.write(self.addr, &[INT3])?;
-        self.set = true;
-        Ok(())
     }
 
     /// Puts the program's byte back.
@@ -100,19 +116,6 @@ pub fn behind_call(regs: &Regs, mem: &Mem) -> bool {
     regs.rcx == regs.rip
         && mem.read(regs.rip.wrapping_sub(2), &mut code).is_ok()
         && code == [0x0f, 5]
-}
-
-/// A task in which such a point is looked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Search {
-    /// The point.
-    pub point: Point,
-    /// At its address.
-    pub breakpoint: Breakpoint,
-    /// The task runs one instruction, to get off the breakpoint's address.
-    pub stepping: bool,
-    /// How often the address was passed.
-    pub hits: u32,
 }
 
 /// Asks the kernel for a SIGALRM every `interval`, so that waiting for tasks ends in time to look

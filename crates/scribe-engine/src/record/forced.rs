@@ -1,0 +1,261 @@
+//! Tasks that run without a sync point while others of their lane, or signals, wait for them.
+//!
+//! The task is stopped where it is, and its state is written: replay runs to that state. The token,
+//! or the signal, goes on there.
+
+use super::*;
+use crate::point::{Breakpoint, Point, behind_call, tick};
+use scribe_tracee::near;
+
+/// How long a signal waits for a sync point.
+const SIGNAL_PATIENCE: Duration = Duration::from_millis(5);
+/// How long other tasks of the lane wait for one.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// The same where the task was found waiting in a loop the last time.
+const SPIN_PATIENCE: Duration = Duration::from_millis(1);
+/// How often waiting for reports is broken off while there may be such a task.
+const TICK: Duration = Duration::from_millis(1);
+/// How often the agents' records are taken over while nothing else happens.
+const DRAIN: Duration = Duration::from_millis(250);
+/// No more than one part in so many of the time is spent on stops: large memory takes long to hash.
+const SHARE: u32 = 30;
+/// Bytes of memory around a stack pointer, and words at other places, that are written to tell
+/// states apart.
+const STACK_BYTES: u64 = 64;
+const WORDS: usize = 16;
+/// Bytes of the extended state that are written for that: the legacy registers.
+const LEGACY: usize = 416;
+
+/// What is known of a task's run since its last sync point.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    since: Instant,
+    not_before: Instant,
+    /// A stop was asked for.
+    asked: bool,
+    /// The task runs to behind an instruction in whose middle it may stand.
+    pub over: Option<Breakpoint>,
+    /// The point of its last stop, if that was the last that happened to it.
+    last: Option<Point>,
+    /// It was found in the same state twice: it waits in a loop.
+    spins: bool,
+}
+
+impl Run {
+    pub(super) fn new() -> Run {
+        let now = Instant::now();
+        Run {
+            since: now,
+            not_before: now,
+            asked: false,
+            over: None,
+            last: None,
+            spins: false,
+        }
+    }
+
+    /// A stop was asked for.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+    }
+}
+
+impl Recorder {
+    /// The task goes on in application code: its run begins.
+    pub(super) fn note_run(&mut self, id: u32) {
+        let now = Instant::now();
+        self.task_mut(id).run.since = now;
+        self.ticking_for(id);
+    }
+
+    /// How long the task may run on, if it keeps others or a signal waiting.
+    fn kept_waiting(&self, id: u32) -> Option<Duration> {
+        let task = self.tasks.get(&id)?;
+        if task.state != State::App {
+            return None;
+        }
+        if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
+            return Some(SIGNAL_PATIENCE);
+        }
+        let lane = self.lanes.get(&task.lane)?;
+        let waited_for = !lane.waiting.is_empty() && lane.area.token.holder() == Some(id);
+        waited_for.then_some(if task.run.spins {
+            SPIN_PATIENCE
+        } else {
+            PATIENCE
+        })
+    }
+
+    /// Without a task to watch the clock only sees to it that what agents record gets into the log.
+    pub(super) fn tick_slowly(&self) {
+        tick(self.shared.as_ref().map(|_| DRAIN));
+    }
+
+    /// Starts the clock if the task is one to be watched.
+    pub(super) fn ticking_for(&mut self, id: u32) {
+        if !self.ticking && self.kept_waiting(id).is_some() {
+            self.ticking = true;
+            tick(Some(TICK));
+        }
+    }
+
+    /// Waiting was broken off: looks for tasks that have run too long.
+    pub(super) fn look_around(&mut self) -> Result<()> {
+        self.log.drain_all();
+        if !self.ticking {
+            return Ok(());
+        }
+        let watched: Vec<(u32, Duration)> = self
+            .tasks
+            .keys()
+            .filter_map(|id| Some((*id, self.kept_waiting(*id)?)))
+            .collect();
+        if watched.is_empty() {
+            self.ticking = false;
+            self.tick_slowly();
+        }
+        let now = Instant::now();
+        for (id, patience) in watched {
+            let task = self.task_mut(id);
+            let run = &mut task.run;
+            if now < run.since + patience || now < run.not_before || run.asked {
+                continue;
+            }
+            if let Some(area) = &task.area
+                && area.pending.swap(1, Relaxed) == 0
+            {
+                // Its agent sees that at its next call, which may be soon.
+                continue;
+            }
+            run.asked = true;
+            let tid = task.tid;
+            let asked = self.machine.interrupt(tid);
+            self.survive(asked.map_err(Into::into))?;
+        }
+        Ok(())
+    }
+
+    /// The stop that was asked for. False: it was not ours.
+    pub(super) fn on_asked_stop(&mut self, id: u32) -> Result<bool> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        if !task.run.asked || task.state != State::App {
+            return Ok(false);
+        }
+        task.run.asked = false;
+        if self.asked_in_agent(id)? {
+            return Ok(true);
+        }
+        let task = self.task(id);
+        let tid = task.tid;
+        let mem = &task.space.mem;
+        let regs = self.machine.stopped(tid)?.regs()?;
+        if task.run.over.is_some() || behind_call(&regs, mem) || !self.machine.sud {
+            self.machine.go(tid, Go::Application, 0)?;
+            return Ok(true);
+        }
+        let mut code = [0; 15];
+        let got = mem.read_some(regs.rip, &mut code);
+        if let Some(len) = near::repeating(&code[..got], regs.rip) {
+            // Its progress is in registers, but nobody passes there one by one.
+            let over = Breakpoint::set(mem, regs.rip + len as u64)?;
+            self.task_mut(id).run.over = Some(over);
+            self.machine.go(tid, Go::Application, 0)?;
+            return Ok(true);
+        }
+        self.stop_here(id, regs)?;
+        Ok(true)
+    }
+
+    /// A SIGTRAP in application code while the task runs over an instruction. False: it is the
+    /// program's own.
+    pub(super) fn on_over_trap(&mut self, id: u32) -> Result<bool> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let Some(mut over) = task.run.over.take() else {
+            return Ok(false);
+        };
+        let mut regs = self.machine.stopped(task.tid)?.regs()?;
+        let hit = over.hit(&regs);
+        over.clear(&task.space.mem)?;
+        if hit {
+            regs.rip -= 1;
+            self.machine.stopped(task.tid)?.set_regs(&regs)?;
+            self.stop_here(id, regs)?;
+        }
+        Ok(hit)
+    }
+
+    /// Another stop came first: the program's text is as it was.
+    pub(super) fn end_over(&mut self, id: u32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        if let Some(mut over) = task.run.over.take() {
+            over.clear(&task.space.mem)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the state in which the task stands; whoever waits for it goes on.
+    fn stop_here(&mut self, id: u32, mut regs: Regs) -> Result<()> {
+        let begin = Instant::now();
+        regs.orig_rax = u64::MAX;
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let stopped = self.machine.stopped(task.tid)?;
+        let (point, image) = Point::here(stopped, &regs, &task.space.mem, &self.xstate)?;
+        task.app = regs;
+        task.run.spins = task.run.last.replace(point) == Some(point);
+        let lane = task.lane;
+        let near = near_memory(&task.space.mem, &regs);
+        self.stats.forced += 1;
+        self.stats.events += 1;
+        self.log.append(lane, |buf| {
+            let Point {
+                rip,
+                regs: hash,
+                xstate,
+                mem,
+            } = point;
+            let mut record = scribe_log::begin_forced(buf, [rip, hash, xstate, mem]);
+            record.regs(&crate::regs::words(&regs));
+            record.xstate(&image[..LEGACY.min(image.len())]);
+            for (addr, bytes) in &near {
+                record.out(*addr, bytes);
+            }
+            record.finish();
+        });
+        let now = Instant::now();
+        self.task_mut(id).run.not_before = now + (now - begin) * SHARE;
+        // A waiter has waited long enough.
+        self.lanes
+            .get_mut(&lane)
+            .expect("a task's lane exists")
+            .since = now - TIMESLICE * 2;
+        self.settle(id)
+    }
+}
+
+/// Memory by which replay may tell this state from others without looking at all of it.
+fn near_memory(mem: &scribe_tracee::Mem, regs: &Regs) -> Vec<(u64, Vec<u8>)> {
+    let mut base = regs.rip.saturating_sub(near::WINDOW as u64);
+    let mut code = [0; 2 * near::WINDOW];
+    let mut got = mem.read_some(base, &mut code);
+    if got == 0 {
+        // The mapping begins behind that.
+        base = regs.rip;
+        got = mem.read_some(base, &mut code);
+    }
+    let mut all = Vec::new();
+    let mut add = |addr: u64, len: u64| {
+        let mut bytes = vec![0; len as usize];
+        if !scribe_abi::is_ours(addr, addr.saturating_add(len))
+            && mem.read_some(addr, &mut bytes) == bytes.len()
+        {
+            all.push((addr, bytes));
+        }
+    };
+    let operands = near::operands(&code[..got], base, regs);
+    for addr in operands.into_iter().take(WORDS) {
+        add(addr, 8);
+    }
+    add(regs.rsp, STACK_BYTES);
+    add(regs.rbp.wrapping_sub(STACK_BYTES), STACK_BYTES);
+    all
+}

@@ -1,0 +1,331 @@
+//! Forced stops at replay: the task runs, from its last sync point on, in translated code, until its
+//! state is the recorded one.
+
+use super::*;
+use crate::point::{Point, extended};
+use scribe_abi::PAGE;
+use scribe_log::Forced;
+use scribe_tracee::patch::Kind;
+use scribe_tracee::translate::{self, MOST_TESTS, Nature, Next, Test, Translation};
+use scribe_tracee::{Mem, maps};
+
+/// A task that is to be stopped at a point.
+pub(super) struct Search {
+    point: Point,
+    /// What tells it from other states at the same address.
+    signs: Vec<Test>,
+    /// Mappings with code, which do not change on the way.
+    maps: Rc<Vec<maps::Mapping>>,
+    /// How often the comparison let it through for nothing.
+    misses: usize,
+}
+
+/// The process as a translation sees it.
+struct View<'a> {
+    mem: &'a Mem,
+    maps: &'a [maps::Mapping],
+}
+
+impl translate::Process for View<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        self.mem.read_some(addr, buf)
+    }
+
+    fn write(&self, addr: u64, bytes: &[u8]) -> scribe_tracee::Result<()> {
+        self.mem.write(addr, bytes)
+    }
+
+    fn nature(&self, addr: u64) -> Nature {
+        let map = self
+            .maps
+            .iter()
+            .find(|map| (map.start..map.end).contains(&addr));
+        match map {
+            Some(map) if map.writable() || map.shared => Nature::Volatile,
+            Some(map) if map.ino != 0 => Nature::Stable,
+            _ => Nature::Passing,
+        }
+    }
+}
+
+impl Replayer {
+    /// The next record of the task, which stands at a sync point, is a forced stop.
+    pub(super) fn seek(&mut self, id: u32, forced: &Forced) -> Result<()> {
+        let point = Point {
+            rip: forced.rip,
+            regs: forced.regs,
+            xstate: forced.xstate,
+            mem: forced.mem,
+        };
+        let task = self.task(id);
+        let tid = task.tid;
+        let space = task.space.clone();
+        let mut app = task.app;
+        app.rip = space.sites.borrow().resume(app.rip);
+        app.orig_rax = u64::MAX;
+        self.machine.stopped(tid)?.set_regs(&app)?;
+        let lane = task.lane;
+        if point.has_regs(&task.app) && self.is_at(id, &point)? {
+            self.consume(lane);
+            self.ready.push_back(lane);
+            return Ok(());
+        }
+        let maps = self.prepare_translation(id)?;
+        let view = View {
+            mem: &space.mem,
+            maps: &maps,
+        };
+        let mut translation = space.translation.borrow_mut();
+        let translation = translation.as_mut().expect("it was prepared");
+        app.rip = translation.watch(&view, point.rip, app.rip)?;
+        let signs = signs(forced);
+        let task = self.task_mut(id);
+        task.search = Some(Search {
+            point,
+            signs,
+            maps: Rc::new(maps),
+            misses: 0,
+        });
+        task.state = State::Running;
+        task.temporary = None;
+        self.lend_to_agent(id);
+        self.machine.stopped(tid)?.set_regs(&app)?;
+        self.go_application(id)
+    }
+
+    fn is_at(&self, id: u32, point: &Point) -> Result<bool> {
+        let task = self.task(id);
+        let stopped = self.machine.stopped(task.tid)?;
+        let image = extended(stopped, &self.xstate)?;
+        Ok(point.has_extended(&image) && point.has_memory(stopped, &task.space.mem))
+    }
+
+    /// Sees to it that there is memory for translated code.
+    fn prepare_translation(&mut self, id: u32) -> Result<Vec<maps::Mapping>> {
+        let task = self.task(id);
+        let (tid, space) = (task.tid, task.space.clone());
+        let maps = maps::read(tid);
+        if space.translation.borrow().is_none() {
+            let free = |base: &&u64| {
+                let end = **base + translate::LEN;
+                maps.iter().all(|map| map.end <= **base || map.start >= end)
+            };
+            let base = *translate::BASES.iter().find(free).ok_or_else(|| {
+                ReplayError::Log("its program leaves no room below 2 GiB for a replay".into())
+            })?;
+            let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let flags = (flags | libc::MAP_FIXED) as u64;
+            let len = translate::LEN.next_multiple_of(PAGE);
+            let args = [base, len, prot, flags, u64::MAX, 0];
+            self.inject_expecting(id, libc::SYS_mmap, args, base as i64)?;
+            *space.translation.borrow_mut() = Some(Translation::new(base));
+        }
+        let code = |map: &maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
+        Ok(maps.into_iter().filter(code).collect())
+    }
+
+    /// A stop while a point is looked for. False: it has nothing to do with that.
+    pub(super) fn on_search_stop(&mut self, id: u32, signal: i32) -> Result<bool> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let Some(mut search) = task.search.take() else {
+            return Ok(false);
+        };
+        let tid = task.tid;
+        let space = task.space.clone();
+        let stopped = self.machine.stopped(tid)?;
+        let mut regs = stopped.regs()?;
+        regs.orig_rax = u64::MAX;
+        let mut translation = space.translation.borrow_mut();
+        let Some(translation) = translation.as_mut().filter(|t| t.contains(regs.rip)) else {
+            task.search = Some(search);
+            return Ok(false);
+        };
+        let maps = search.maps.clone();
+        let view = View {
+            mem: &space.mem,
+            maps: &maps,
+        };
+        if signal != libc::SIGTRAP {
+            if translation.in_check(regs.rip) {
+                // The memory that it compares is not there yet.
+                search
+                    .signs
+                    .retain(|sign| !matches!(sign, Test::Memory(..)));
+                translation.set_tests(&view, Vec::new())?;
+                (regs.rip, regs.rcx) = translation.leave_check(&view)?;
+                task.search = Some(search);
+                stopped.set_regs(&regs)?;
+                self.go_application(id)?;
+                return Ok(true);
+            }
+            // A fault: that is a sync point. The report shows where.
+            if let Some(ip) = translation.original(regs.rip) {
+                regs.rip = ip;
+                stopped.set_regs(&regs)?;
+            }
+            task.search = Some(search);
+            return Ok(false);
+        }
+        match translation.trapped(&view, regs.rip)? {
+            Some(Next::Go { rip, rcx, rax }) => {
+                regs.rip = rip;
+                regs.rcx = rcx.unwrap_or(regs.rcx);
+                regs.rax = rax.unwrap_or(regs.rax);
+            }
+            Some(Next::At(ip)) => {
+                let mut code = [0; 15];
+                let got = space.mem.read_some(ip, &mut code);
+                match Trapped::decode(&code[..got]) {
+                    Some((Trapped::Cpuid, length)) if task.instructions.1 => {
+                        // From the table: no event.
+                        answer(&self.cpuid, &mut regs);
+                        regs.rip = translation.go_on(&view, ip + length)?;
+                    }
+                    _ => match space.sites.borrow().around(ip) {
+                        // Its agent answers; no event either.
+                        Some(site) if site.kind == Kind::Cpuid => {
+                            regs.rip = translation.go_on(&view, site.entry())?;
+                        }
+                        // Whatever it is, it is a sync point.
+                        _ => regs.rip = ip,
+                    },
+                }
+            }
+            Some(Next::Hit) => {
+                let point = search.point;
+                let mut app = regs;
+                app.rip = point.rip;
+                let image = extended(stopped, &self.xstate)?;
+                if point.has_regs(&app)
+                    && point.has_extended(&image)
+                    && point.has_memory(stopped, &space.mem)
+                {
+                    translation.unwatch(&view)?;
+                    task.app = app;
+                    task.state = State::Idle;
+                    let lane = task.lane;
+                    self.stats.forced += 1;
+                    self.stats.misses += search.misses as u64;
+                    self.consume(lane);
+                    self.ready.push_back(lane);
+                    return Ok(true);
+                }
+                search.misses += 1;
+                let tests = better(translation.tests(), &search, &app, &image, &space.mem);
+                if let Some(tests) = tests {
+                    translation.set_tests(&view, tests)?;
+                }
+                regs.rip = translation.resume();
+            }
+            None => {
+                task.search = Some(search);
+                return Ok(false);
+            }
+        }
+        task.search = Some(search);
+        stopped.set_regs(&regs)?;
+        self.go_application(id)?;
+        Ok(true)
+    }
+
+    /// The task reached a sync point without having passed the recorded point.
+    pub(super) fn missed(&mut self, id: u32) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        if task.search.take().is_some() {
+            return Err(self.diverged(id, Reason::Missed));
+        }
+        Ok(())
+    }
+
+    /// Code in this range of the task's memory changed, or what is mapped there.
+    pub(super) fn code_changed(&self, id: u32, start: u64, end: u64) {
+        let space = &self.task(id).space;
+        let mut translation = space.translation.borrow_mut();
+        let Some(known) = translation.as_mut() else {
+            return;
+        };
+        let (from, to) = known.range();
+        if start < to && end > from {
+            // The program has its own memory there now.
+            *translation = None;
+        } else if known.uses(start, end) {
+            known.expire();
+        }
+    }
+}
+
+fn answer(cpuid: &Cpuid, regs: &mut Regs) {
+    let [a, b, c, d] = cpuid.answer(regs.rax as u32, regs.rcx as u32);
+    (regs.rax, regs.rbx) = (a.into(), b.into());
+    (regs.rcx, regs.rdx) = (c.into(), d.into());
+}
+
+/// By what the recorded state can be told from others.
+fn signs(forced: &Forced) -> Vec<Test> {
+    let mut signs = Vec::new();
+    for section in forced.sections.iter() {
+        match section {
+            Section::Regs(regs) => {
+                let regs = general(&crate::regs::from_words(&regs.values()));
+                let test = |(i, value): (usize, &u64)| Test::Register(i as u8, *value as u32);
+                signs.extend(regs.iter().enumerate().map(test));
+            }
+            Section::Xstate(image) => {
+                let xmm = image.get(160..416).unwrap_or_default().chunks_exact(16);
+                for (i, value) in xmm.enumerate() {
+                    signs.push(Test::Vector(i as u8, first_word(value)));
+                }
+            }
+            Section::Out { addr, bytes } => {
+                for (i, word) in bytes.chunks_exact(4).enumerate() {
+                    signs.push(Test::Memory(addr + 4 * i as u64, first_word(word)));
+                }
+            }
+            _ => {}
+        }
+    }
+    signs
+}
+
+fn first_word(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// In the order of their numbers in instructions.
+fn general(regs: &Regs) -> [u64; 16] {
+    [
+        regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi, regs.r8,
+        regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+    ]
+}
+
+/// Tests that this state, which is not the one looked for, does not pass; `None`: there are none.
+fn better(
+    tests: &[Test],
+    search: &Search,
+    regs: &Regs,
+    image: &[u8],
+    mem: &Mem,
+) -> Option<Vec<Test>> {
+    let regs = general(regs);
+    let fails = |sign: &&Test| match **sign {
+        Test::Register(i, value) => regs[i as usize] as u32 != value,
+        Test::Vector(i, value) => image
+            .get(160 + 16 * i as usize..)
+            .is_some_and(|rest| rest.len() >= 4 && first_word(rest) != value),
+        Test::Memory(addr, value) => {
+            let mut word = [0; 4];
+            mem.read(addr, &mut word).is_ok() && first_word(&word) != value
+        }
+    };
+    let sign = *search.signs.iter().find(fails)?;
+    let mut better = vec![sign];
+    better.extend(
+        tests
+            .iter()
+            .take(MOST_TESTS - 1)
+            .filter(|test| **test != sign),
+    );
+    Some(better)
+}

@@ -1,0 +1,113 @@
+//! What the instructions at and after an address are about: for recognising a state later.
+
+use crate::Regs;
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+
+/// How many instructions are looked at.
+const FAR: usize = 48;
+/// Most code that is looked at, in bytes to either side.
+pub const WINDOW: usize = 256;
+
+/// Whether a string instruction that repeats stands at the beginning of `code`; its length. A task
+/// that was stopped there may be in the middle of it.
+pub fn repeating(code: &[u8], ip: u64) -> Option<usize> {
+    let instruction = Decoder::with_ip(64, code, ip, DecoderOptions::NONE).decode();
+    let repeats = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    (instruction.is_string_instruction() && repeats).then(|| instruction.len())
+}
+
+/// Addresses of memory that the instructions from `regs.rip` on use, as far as the present registers
+/// tell. `code` is what stands from `base` on, around rip. Branches back are followed, others are not: in a loop
+/// this finds what it counts in.
+pub fn operands(code: &[u8], base: u64, regs: &Regs) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut ip = regs.rip;
+    for _ in 0..FAR {
+        let Some(rest) = ip
+            .checked_sub(base)
+            .and_then(|from| code.get(from as usize..))
+            .filter(|rest| !rest.is_empty())
+        else {
+            break;
+        };
+        let i = Decoder::with_ip(64, rest, ip, DecoderOptions::NONE).decode();
+        if i.is_invalid() {
+            break;
+        }
+        if let Some(addr) = memory(&i, regs)
+            && !found.contains(&addr)
+        {
+            found.push(addr);
+        }
+        let near = i.op0_kind() == OpKind::NearBranch64;
+        ip = match i.flow_control() {
+            FlowControl::Next => i.next_ip(),
+            FlowControl::ConditionalBranch if i.near_branch_target() > ip => i.next_ip(),
+            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch if near => {
+                i.near_branch_target()
+            }
+            FlowControl::Call | FlowControl::IndirectCall => i.next_ip(),
+            _ => break,
+        };
+    }
+    found
+}
+
+fn memory(i: &Instruction, regs: &Regs) -> Option<u64> {
+    let operand = (0..i.op_count()).find(|op| i.op_kind(*op) == OpKind::Memory)?;
+    i.virtual_address(operand, 0, |register, _, _| {
+        Some(match register.full_register() {
+            Register::RAX => regs.rax,
+            Register::RCX => regs.rcx,
+            Register::RDX => regs.rdx,
+            Register::RBX => regs.rbx,
+            Register::RSP => regs.rsp,
+            Register::RBP => regs.rbp,
+            Register::RSI => regs.rsi,
+            Register::RDI => regs.rdi,
+            Register::R8 => regs.r8,
+            Register::R9 => regs.r9,
+            Register::R10 => regs.r10,
+            Register::R11 => regs.r11,
+            Register::R12 => regs.r12,
+            Register::R13 => regs.r13,
+            Register::R14 => regs.r14,
+            Register::R15 => regs.r15,
+            Register::FS => regs.fs_base,
+            Register::GS => regs.gs_base,
+            Register::DS | Register::ES | Register::SS | Register::CS => 0,
+            _ => return None,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regs(rip: u64) -> Regs {
+        // SAFETY: plain integers.
+        let mut regs: Regs = unsafe { std::mem::zeroed() };
+        (regs.rip, regs.rbp, regs.rsp) = (rip, 0x8000, 0x7000);
+        regs
+    }
+
+    #[test]
+    fn finds_the_counter_of_a_loop() {
+        // 1000: addl $1,-4(%rbp); 1004: nop; 1005: cmpl $9,-8(%rbp); 1009: jne 1000
+        let code = [
+            0x83, 0x45, 0xfc, 1, 0x90, 0x83, 0x7d, 0xf8, 9, 0x75, 0xf5, 0xc3,
+        ];
+        assert_eq!(operands(&code, 0x1000, &regs(0x1004)), [0x7ff8, 0x7ffc]);
+        assert_eq!(operands(&code, 0x2000, &regs(0x1004)), []);
+    }
+
+    #[test]
+    fn sees_string_instructions() {
+        assert_eq!(repeating(&[0xf3, 0xa4, 0x90], 0), Some(2));
+        assert_eq!(repeating(&[0xf3, 0x48, 0xab], 0), Some(3));
+        assert_eq!(repeating(&[0xa4, 0x90], 0), None);
+        // pause
+        assert_eq!(repeating(&[0xf3, 0x90], 0), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! The comparison at the watched place.
+
+use super::emit::{Emit, SLOTS};
+
+/// Longest comparison.
+pub const CHECK_LEN: usize = 512;
+
+/// Something that is as looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// The low half of a general register, by its number in instructions.
+    Register(u8, u32),
+    /// The low quarter of a vector register.
+    Vector(u8, u32),
+    /// Four bytes of memory.
+    Memory(u64, u32),
+}
+
+/// Most tests: the rest is for the engine.
+pub const MOST: usize = 6;
+
+/// The code of a comparison at `at`, which goes on at `back`; and the address of its trap.
+pub fn check(at: u32, back: u32, tests: &[Test]) -> (Vec<u8>, u32) {
+    let mut emit = Emit::new(at);
+    emit.store_rcx(SLOTS[0]);
+    for (i, test) in tests.iter().take(MOST).enumerate() {
+        if i > 0 && matches!(test, Test::Register(1, _)) {
+            emit.restore(1, SLOTS[0]);
+        }
+        match *test {
+            Test::Register(register, value) => emit.subtract(register, value),
+            Test::Vector(register, value) => {
+                // movd %xmm, %ecx
+                emit.bytes(&[0x66]);
+                if register >= 8 {
+                    emit.bytes(&[0x44]);
+                }
+                emit.bytes(&[0x0f, 0x7e, 0xc1 | (register & 7) << 3]);
+                emit.subtract(1, value);
+            }
+            Test::Memory(addr, value) => {
+                emit.load(1, addr);
+                emit.bytes(&[0x8b, 0x09]); // mov (%rcx), %ecx
+                emit.subtract(1, value);
+            }
+        }
+        // jrcxz over what leads back
+        emit.bytes(&[0xe3, 8 + 5]);
+        emit.restore(1, SLOTS[0]);
+        emit.jump(back);
+    }
+    emit.restore(1, SLOTS[0]);
+    let hit = emit.here();
+    emit.bytes(&[0xcc]);
+    emit.jump(back);
+    let bytes = emit.finish();
+    debug_assert!(bytes.len() <= CHECK_LEN);
+    (bytes, hit)
+}
