@@ -165,11 +165,14 @@ fn is_state(map: &maps::Mapping) -> bool {
         && !map.name.starts_with("/memfd:i915")
 }
 
+/// Most memory that is read at once for hashing, in bytes: it should stay in the cache.
+const RUN: usize = 64 << 10;
+
 /// Page hashes of the writable memory of a task, for comparing two executions: sum them for one
 /// number, list them to find the page that differs.
 pub fn page_hashes(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) {
     let pages = pagemap::Pagemap::open(tid);
-    let mut buf = [0u8; PAGE as usize];
+    let mut buf = vec![0; RUN];
     for map in maps::read(tid).iter().filter(|map| is_state(map)) {
         if map.shared {
             // Pages of a shared object need not be in this process's page tables.
@@ -182,11 +185,32 @@ pub fn page_hashes(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) {
             });
             continue;
         }
-        pages.for_each(map.start, map.end, |addr, page| {
-            if page == pagemap::Page::Private && mem.read(addr, &mut buf).is_ok() {
-                each(addr, page_hash(addr, &buf));
+        // Pages side by side are read at once.
+        let mut run = map.start..map.start;
+        let mut hash = |run: &std::ops::Range<u64>| {
+            let mut at = run.start;
+            while at < run.end {
+                let len = (run.end - at).min(RUN as u64) as usize;
+                if mem.read(at, &mut buf[..len]).is_ok() {
+                    for (i, page) in buf[..len].chunks_exact(PAGE as usize).enumerate() {
+                        let addr = at + i as u64 * PAGE;
+                        each(addr, page_hash(addr, page));
+                    }
+                }
+                at += len as u64;
             }
+        };
+        pages.for_each(map.start, map.end, |addr, page| {
+            if page != pagemap::Page::Private {
+                return;
+            }
+            if addr != run.end {
+                hash(&run);
+                run.start = addr;
+            }
+            run.end = addr + PAGE;
         });
+        hash(&run);
     }
 }
 

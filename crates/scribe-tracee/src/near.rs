@@ -16,11 +16,18 @@ pub fn repeating(code: &[u8], ip: u64) -> Option<usize> {
     (instruction.is_string_instruction() && repeats).then(|| instruction.len())
 }
 
-/// Addresses of memory that the instructions from `regs.rip` on use, as far as the present registers
-/// tell. `code` is what stands from `base` on, around rip. Branches back are followed, others are not: in a loop
-/// this finds what it counts in.
+/// Addresses of memory that the instructions near `regs.rip` use, as far as the present registers
+/// tell. `code` is what stands from `base` on, around rip. First what lies on the way from rip, where
+/// branches back are followed: in a loop this finds what it counts in. Then everything around.
 pub fn operands(code: &[u8], base: u64, regs: &Regs) -> Vec<u64> {
     let mut found = Vec::new();
+    let mut add = |i: &Instruction| {
+        if let Some(addr) = memory(i, regs)
+            && !found.contains(&addr)
+        {
+            found.push(addr);
+        }
+    };
     let mut ip = regs.rip;
     for _ in 0..FAR {
         let Some(rest) = ip
@@ -34,11 +41,7 @@ pub fn operands(code: &[u8], base: u64, regs: &Regs) -> Vec<u64> {
         if i.is_invalid() {
             break;
         }
-        if let Some(addr) = memory(&i, regs)
-            && !found.contains(&addr)
-        {
-            found.push(addr);
-        }
+        add(&i);
         let near = i.op0_kind() == OpKind::NearBranch64;
         ip = match i.flow_control() {
             FlowControl::Next => i.next_ip(),
@@ -49,6 +52,12 @@ pub fn operands(code: &[u8], base: u64, regs: &Regs) -> Vec<u64> {
             FlowControl::Call | FlowControl::IndirectCall => i.next_ip(),
             _ => break,
         };
+    }
+    // A wrong beginning falls into step within a few instructions.
+    for i in &mut Decoder::with_ip(64, code, base, DecoderOptions::NONE) {
+        if !i.is_invalid() {
+            add(&i);
+        }
     }
     found
 }
@@ -99,7 +108,10 @@ mod tests {
             0x83, 0x45, 0xfc, 1, 0x90, 0x83, 0x7d, 0xf8, 9, 0x75, 0xf5, 0xc3,
         ];
         assert_eq!(operands(&code, 0x1000, &regs(0x1004)), [0x7ff8, 0x7ffc]);
-        assert_eq!(operands(&code, 0x2000, &regs(0x1004)), []);
+        assert_eq!(
+            operands(&code[..9], 0x2000, &regs(0x1004)),
+            [0x7ffc, 0x7ff8]
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ const SHARE: u32 = 30;
 /// Bytes of memory around a stack pointer, and words at other places, that are written to tell
 /// states apart.
 const STACK_BYTES: u64 = 64;
-const WORDS: usize = 16;
+const WORDS: usize = 32;
 /// Bytes of the extended state that are written for that: the legacy registers.
 const LEGACY: usize = 416;
 

@@ -9,15 +9,27 @@ use scribe_tracee::patch::Kind;
 use scribe_tracee::translate::{self, MOST_TESTS, Nature, Next, Test, Translation};
 use scribe_tracee::{Mem, maps};
 
+/// CF, PF, AF, ZF, SF, OF.
+const STATUS: u64 = 0x8d5;
+
 /// A task that is to be stopped at a point.
 pub(super) struct Search {
     point: Point,
     /// What tells it from other states at the same address.
-    signs: Vec<Test>,
+    signs: Vec<Sign>,
+    /// The recorded flags.
+    flags: u64,
     /// Mappings with code, which do not change on the way.
     maps: Rc<Vec<maps::Mapping>>,
     /// How often the comparison let it through for nothing.
     misses: usize,
+}
+
+/// One of them, and how many wrong states it would have kept out.
+#[derive(Clone, Copy)]
+struct Sign {
+    test: Test,
+    score: u32,
 }
 
 /// The process as a translation sees it.
@@ -83,6 +95,7 @@ impl Replayer {
         task.search = Some(Search {
             point,
             signs,
+            flags: flags(forced),
             maps: Rc::new(maps),
             misses: 0,
         });
@@ -149,9 +162,8 @@ impl Replayer {
         if signal != libc::SIGTRAP {
             if translation.in_check(regs.rip) {
                 // The memory that it compares is not there yet.
-                search
-                    .signs
-                    .retain(|sign| !matches!(sign, Test::Memory(..)));
+                let there = |sign: &Sign| !matches!(sign.test, Test::Memory(..));
+                search.signs.retain(there);
                 translation.set_tests(&view, Vec::new())?;
                 (regs.rip, regs.rcx) = translation.leave_check(&view)?;
                 task.search = Some(search);
@@ -196,6 +208,11 @@ impl Replayer {
                 let point = search.point;
                 let mut app = regs;
                 app.rip = point.rip;
+                if translation.spoils_flags() {
+                    // The next instructions overwrite them; what the recording had can only show in
+                    // the frame of a signal.
+                    app.eflags = app.eflags & !STATUS | search.flags & STATUS;
+                }
                 let image = extended(stopped, &self.xstate)?;
                 if point.has_regs(&app)
                     && point.has_extended(&image)
@@ -212,8 +229,7 @@ impl Replayer {
                     return Ok(true);
                 }
                 search.misses += 1;
-                let tests = better(translation.tests(), &search, &app, &image, &space.mem);
-                if let Some(tests) = tests {
+                if let Some(tests) = search.better_tests(&app, &image, &space.mem) {
                     translation.set_tests(&view, tests)?;
                 }
                 regs.rip = translation.resume();
@@ -262,7 +278,7 @@ fn answer(cpuid: &Cpuid, regs: &mut Regs) {
 }
 
 /// By what the recorded state can be told from others.
-fn signs(forced: &Forced) -> Vec<Test> {
+fn signs(forced: &Forced) -> Vec<Sign> {
     let mut signs = Vec::new();
     for section in forced.sections.iter() {
         match section {
@@ -285,7 +301,13 @@ fn signs(forced: &Forced) -> Vec<Test> {
             _ => {}
         }
     }
-    signs
+    let sign = |test| Sign { test, score: 0 };
+    signs.into_iter().map(sign).collect()
+}
+
+fn flags(forced: &Forced) -> u64 {
+    let regs = forced.sections.regs();
+    regs.map_or(0, |regs| crate::regs::from_words(&regs).eflags)
 }
 
 fn first_word(bytes: &[u8]) -> u32 {
@@ -300,32 +322,38 @@ fn general(regs: &Regs) -> [u64; 16] {
     ]
 }
 
-/// Tests that this state, which is not the one looked for, does not pass; `None`: there are none.
-fn better(
-    tests: &[Test],
-    search: &Search,
-    regs: &Regs,
-    image: &[u8],
-    mem: &Mem,
-) -> Option<Vec<Test>> {
-    let regs = general(regs);
-    let fails = |sign: &&Test| match **sign {
-        Test::Register(i, value) => regs[i as usize] as u32 != value,
-        Test::Vector(i, value) => image
-            .get(160 + 16 * i as usize..)
-            .is_some_and(|rest| rest.len() >= 4 && first_word(rest) != value),
-        Test::Memory(addr, value) => {
-            let mut word = [0; 4];
-            mem.read(addr, &mut word).is_ok() && first_word(&word) != value
+impl Search {
+    /// Tests that this state, which is not the one looked for, does not pass; `None`: there are none.
+    /// The sign that keeps it out comes first, then those that would have kept out most so far.
+    fn better_tests(&mut self, regs: &Regs, image: &[u8], mem: &Mem) -> Option<Vec<Test>> {
+        let regs = general(regs);
+        let mut best: Option<(usize, u32)> = None;
+        for (i, sign) in self.signs.iter_mut().enumerate() {
+            let fails = match sign.test {
+                Test::Register(i, value) => regs[i as usize] as u32 != value,
+                Test::Vector(i, value) => image
+                    .get(160 + 16 * i as usize..)
+                    .is_some_and(|rest| rest.len() >= 4 && first_word(rest) != value),
+                Test::Memory(addr, value) => {
+                    let mut word = [0; 4];
+                    mem.read(addr, &mut word).is_ok() && first_word(&word) != value
+                }
+            };
+            if fails {
+                sign.score += 1;
+                if best.is_none_or(|(_, score)| sign.score > score) {
+                    best = Some((i, sign.score));
+                }
+            }
         }
-    };
-    let sign = *search.signs.iter().find(fails)?;
-    let mut better = vec![sign];
-    better.extend(
-        tests
+        let (best, _) = best?;
+        let mut order: Vec<&Sign> = self.signs.iter().collect();
+        order.sort_by_key(|sign| std::cmp::Reverse(sign.score));
+        let first = self.signs[best].test;
+        let rest = order
             .iter()
-            .take(MOST_TESTS - 1)
-            .filter(|test| **test != sign),
-    );
-    Some(better)
+            .filter(|sign| sign.score > 0 && sign.test != first);
+        let tests = std::iter::once(first).chain(rest.map(|sign| sign.test));
+        Some(tests.take(MOST_TESTS).collect())
+    }
 }

@@ -1,5 +1,5 @@
 //! Machine code, byte by byte: the few instructions that translated code has more than the program.
-//! None of them changes flags.
+//! None of them changes flags, unless it says so.
 
 use scribe_abi::{PAGE, PROCESS};
 
@@ -98,9 +98,23 @@ impl Emit {
         self.word(value.wrapping_neg());
     }
 
+    /// `cmp $value, %reg`, of 32 bits. Changes the flags.
+    pub fn compare(&mut self, register: u8, value: u32) {
+        if register >= 8 {
+            self.bytes(&[0x41]);
+        }
+        self.bytes(&[0x81, 0xf8 | register & 7]);
+        self.word(value);
+    }
+
     /// `jmp` to an address.
     pub fn jump(&mut self, to: u32) {
         self.bytes(&[0xe9]);
+        self.distance(to);
+    }
+
+    /// The distance of a jump to an address.
+    pub fn distance(&mut self, to: u32) {
         let behind = self.here() + 4;
         self.word(to.wrapping_sub(behind));
     }

@@ -134,6 +134,14 @@ pub struct Translation {
     /// Pages that stable traces are made of.
     pages: BTreeSet<u64>,
     watched: Option<Watched>,
+    /// Traces that begin with a jump which can be changed; whether nobody needs the flags there.
+    gates: HashMap<u64, bool>,
+    /// Where traces lead to the watched place's own.
+    detours: Vec<Detour>,
+    /// The trace that began there before.
+    before: Option<u32>,
+    /// Changes whenever traces are thrown away.
+    generation: u64,
     /// Code changed that stable traces are made of.
     expired: bool,
 }
@@ -143,6 +151,16 @@ pub struct Translation {
 struct Watched {
     place: u64,
     tests: Vec<Test>,
+}
+
+/// A jump over part of a trace.
+#[derive(Clone)]
+struct Detour {
+    at: u32,
+    /// What stood there.
+    bytes: [u8; 5],
+    /// Instructions of the program that it covers.
+    covered: Vec<(u32, u64)>,
 }
 
 impl Translation {
@@ -160,6 +178,10 @@ impl Translation {
             next_soft: base + SOFT,
             pages: BTreeSet::new(),
             watched: None,
+            gates: HashMap::new(),
+            detours: Vec::new(),
+            before: None,
+            generation: 0,
             expired: false,
         }
     }
@@ -205,10 +227,25 @@ impl Translation {
         let Some(watched) = self.watched.take() else {
             return Ok(());
         };
-        if let Some(&head) = self.blocks.get(&watched.place) {
+        let place = watched.place;
+        if let Some(&head) = self.blocks.get(&place) {
             // The gate leads to what follows it.
             process.write(head.into(), &[0xe9, 0, 0, 0, 0])?;
         }
+        self.gates.remove(&place);
+        // The other traces are what they were: in a loop a detour at each place that ever was
+        // watched would add up.
+        for detour in std::mem::take(&mut self.detours).into_iter().rev() {
+            process.write(detour.at.into(), &detour.bytes)?;
+            for (at, ip) in detour.covered {
+                self.placed.insert(at, ip);
+                self.instructions.entry(ip).or_default().push(at);
+            }
+        }
+        match self.before.take() {
+            Some(before) => self.blocks.insert(place, before),
+            None => self.blocks.remove(&place),
+        };
         Ok(())
     }
 
@@ -223,6 +260,12 @@ impl Translation {
             watched.tests = tests;
         }
         self.write_check(process)
+    }
+
+    /// Whether the comparison changes the status flags: nobody needs them at the place.
+    pub fn spoils_flags(&self) -> bool {
+        let place = self.watched.as_ref().map(|watched| watched.place);
+        place.is_some_and(|place| self.gates.get(&place) == Some(&true))
     }
 
     /// Where a task goes on that was stopped by a hit.
@@ -242,11 +285,10 @@ impl Translation {
             Exit::Special { ip } => Next::At(ip),
             Exit::Hit => Next::Hit,
             Exit::Link { target, at } => {
-                let made = self.next;
-                let made_soft = self.next_soft;
+                let generation = self.generation;
                 let to = self.block(process, target)?;
                 // Unless all was thrown away meanwhile, with the jump.
-                let kept = self.next >= made && self.next_soft >= made_soft;
+                let kept = self.generation == generation;
                 if kept && (!self.is_soft(to) || self.is_soft(at.into())) {
                     let distance = (to as u32).wrapping_sub(at + 4);
                     process.write(at.into(), &distance.to_le_bytes())?;
@@ -315,23 +357,18 @@ impl Translation {
             return Ok(());
         };
         let known = self.blocks.get(&place).copied();
-        let mut first = [0; 1];
-        let gated = known.is_some_and(|head| {
-            process.read(head.into(), &mut first) == 1
-                && first[0] == 0xe9
-                && !self.exits.contains_key(&head)
-                && self
-                    .instructions
-                    .get(&place)
-                    .is_some_and(|all| all.contains(&(head + 5)))
-        });
-        if !gated {
+        if !self.gates.contains_key(&place) {
             let old = self.instructions.remove(&place).unwrap_or_default();
             self.blocks.remove(&place);
+            let (before, generation) = (known, self.generation);
             self.block(process, place)?;
             let Some(&head) = self.blocks.get(&place) else {
                 return Ok(());
             };
+            if generation != self.generation {
+                return self.write_check(process);
+            }
+            let known = known.filter(|at| !old.contains(at));
             for at in old.into_iter().chain(known) {
                 if self.is_soft(head.into()) && !self.is_soft(at.into()) {
                     continue;
@@ -342,16 +379,20 @@ impl Translation {
                     .range(at..at + 5)
                     .map(|(at, ip)| (*at, *ip))
                     .collect();
-                for (at, ip) in covered {
-                    self.placed.remove(&at);
-                    if let Some(all) = self.instructions.get_mut(&ip) {
-                        all.retain(|other| *other != at);
+                for (at, ip) in &covered {
+                    self.placed.remove(at);
+                    if let Some(all) = self.instructions.get_mut(ip) {
+                        all.retain(|other| other != at);
                     }
                 }
+                let mut bytes = [0; 5];
+                process.read(at.into(), &mut bytes);
+                self.detours.push(Detour { at, bytes, covered });
                 let mut jump = vec![0xe9];
                 jump.extend_from_slice(&head.wrapping_sub(at + 5).to_le_bytes());
                 process.write(at.into(), &jump)?;
             }
+            self.before = before;
             // Lookups find the new one when they come up again.
             self.forget(process, |at| Some(at) == known)?;
         }
@@ -366,7 +407,7 @@ impl Translation {
             return Ok(());
         };
         let at = self.base + CHECKS;
-        let (bytes, hit) = check(at, head + 5, &watched.tests);
+        let (bytes, hit) = check(at, head + 5, &watched.tests, self.spoils_flags());
         self.exits.retain(|_, exit| *exit != Exit::Hit);
         self.exits.insert(hit, Exit::Hit);
         process.write(at.into(), &bytes)?;
@@ -419,6 +460,9 @@ impl Translation {
             );
             code[soft].extend_from_slice(&trace.bytes);
             self.blocks.insert(start, base);
+            if Some(start) == watched {
+                self.gates.insert(start, trace.free_flags);
+            }
             for (ip, at) in trace.instructions {
                 self.instructions.entry(ip).or_default().push(at);
                 self.placed.insert(at, ip);
@@ -502,6 +546,10 @@ impl Translation {
             return Ok(());
         }
         let soft = start..self.base + CHECKS;
+        self.generation += 1;
+        let blocks = &self.blocks;
+        self.gates
+            .retain(|place, _| blocks.get(place).is_some_and(|at| !soft.contains(at)));
         self.blocks.retain(|_, at| !soft.contains(at));
         self.exits.retain(|at, _| !soft.contains(at));
         self.instructions.retain(|_, all| {
@@ -509,6 +557,8 @@ impl Translation {
             !all.is_empty()
         });
         self.placed.retain(|at, _| !soft.contains(at));
+        self.detours.retain(|detour| !soft.contains(&detour.at));
+        self.before = self.before.filter(|at| !soft.contains(at));
         self.next_soft = start;
         self.forget(process, |to| soft.contains(&to))
     }
@@ -517,6 +567,10 @@ impl Translation {
     fn drop_all(&mut self, process: &impl Process) -> crate::Result<()> {
         self.drop_soft(process)?;
         self.forget(process, |_| true)?;
+        self.generation += 1;
+        self.gates.clear();
+        self.detours.clear();
+        self.before = None;
         self.blocks.clear();
         self.exits.clear();
         self.instructions.clear();

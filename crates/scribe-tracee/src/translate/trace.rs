@@ -5,7 +5,7 @@ use super::emit::{Emit, SLOTS};
 use super::{Exit, Nature};
 use iced_x86::{
     Code, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
-    MemoryOperand, Mnemonic, OpKind, Register,
+    MemoryOperand, Mnemonic, OpKind, Register, RflagsBits,
 };
 use scribe_abi::{AGENT_END, STUBS};
 
@@ -34,6 +34,8 @@ pub struct Trace {
     pub instructions: Vec<(u64, u32)>,
     /// First address behind the program's code that it was made of.
     pub end: u64,
+    /// Nobody needs the flags at its beginning.
+    pub free_flags: bool,
 }
 
 /// Where a trace is to come, and what must hold for it.
@@ -92,7 +94,53 @@ pub fn translate(start: u64, code: &[u8], place: &Place) -> Trace {
     } else if open {
         builder.jump(next);
     }
-    builder.finish(next)
+    let free_flags = free_flags(&list);
+    let (bytes, links, exits, instructions) = builder.finish();
+    Trace {
+        bytes,
+        links,
+        exits,
+        instructions,
+        end: next,
+        free_flags,
+    }
+}
+
+/// Whether these instructions write all status flags before one of them reads any.
+fn free_flags(list: &[Instruction]) -> bool {
+    let status = RflagsBits::OF
+        | RflagsBits::SF
+        | RflagsBits::ZF
+        | RflagsBits::AF
+        | RflagsBits::CF
+        | RflagsBits::PF;
+    let mut open = status;
+    for i in list {
+        if i.flow_control() != FlowControl::Next || i.rflags_read() & open != 0 {
+            return false;
+        }
+        // By nothing they change nothing.
+        let shifts = matches!(
+            i.mnemonic(),
+            Mnemonic::Shl
+                | Mnemonic::Shr
+                | Mnemonic::Sal
+                | Mnemonic::Sar
+                | Mnemonic::Rol
+                | Mnemonic::Ror
+                | Mnemonic::Rcl
+                | Mnemonic::Rcr
+                | Mnemonic::Shld
+                | Mnemonic::Shrd
+        );
+        if !shifts && !i.is_string_instruction() {
+            open &= !i.rflags_modified();
+        }
+        if open == 0 {
+            return true;
+        }
+    }
+    false
 }
 
 /// Decodes until the trace has to end.
@@ -373,21 +421,23 @@ impl Builder {
         self.emit.restore(1, SLOTS[0]);
     }
 
-    fn finish(mut self, end: u64) -> Trace {
+    fn finish(mut self) -> Parts {
         for (at, value) in std::mem::take(&mut self.literals) {
             let here = self.emit.here();
             self.emit.bytes(&value.to_le_bytes());
             self.emit.patch(at, here);
         }
-        Trace {
-            bytes: self.emit.finish(),
-            links: self.links,
-            exits: self.exits,
-            instructions: self.instructions,
-            end,
-        }
+        (
+            self.emit.finish(),
+            self.links,
+            self.exits,
+            self.instructions,
+        )
     }
 }
+
+/// Code, links, exits and instructions.
+type Parts = (Vec<u8>, Vec<Link>, Vec<(u32, Exit)>, Vec<(u64, u32)>);
 
 fn is_near(i: &Instruction) -> bool {
     i.op0_kind() == OpKind::NearBranch64
