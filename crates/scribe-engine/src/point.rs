@@ -34,11 +34,11 @@ impl Point {
         mem: &Mem,
         layout: &XstateLayout,
     ) -> Result<(Point, Vec<u8>)> {
-        let image = extended(stopped, layout)?;
+        let (plain, image) = extended(stopped, layout)?;
         let point = Point {
             rip: regs.rip,
             regs: point_regs(regs),
-            xstate: xxh3_64(&image),
+            xstate: xxh3_64(&plain),
             mem: memory_hash(stopped.tid(), mem),
         };
         Ok((point, image))
@@ -49,7 +49,7 @@ impl Point {
         self.rip == regs.rip && self.regs == point_regs(regs)
     }
 
-    /// Whether the extended state is.
+    /// Whether the extended state (see [`extended`]) is.
     pub fn has_extended(&self, image: &[u8]) -> bool {
         self.xstate == xxh3_64(image)
     }
@@ -60,11 +60,20 @@ impl Point {
     }
 }
 
-/// The extended state of a task, in the form that does not depend on context switches.
-pub fn extended(stopped: &Stopped, layout: &XstateLayout) -> Result<Vec<u8>> {
-    let mut image = stopped.xstate()?;
-    xstate::normalise(layout, &mut image);
-    Ok(image)
+/// Bytes of the extended state that name the last x87 instruction and its operand (FOP, FIP, FDP):
+/// in translated code they are others.
+pub const LAST_X87: std::ops::Range<usize> = 6..24;
+
+/// The extended state of a task, in the form that depends neither on context switches nor on where
+/// its code lies; and as it is.
+pub fn extended(stopped: &Stopped, layout: &XstateLayout) -> Result<(Vec<u8>, Vec<u8>)> {
+    let image = stopped.xstate()?;
+    let mut plain = image.clone();
+    if let Some(last) = plain.get_mut(LAST_X87) {
+        last.fill(0);
+    }
+    xstate::normalise(layout, &mut plain);
+    Ok((plain, image))
 }
 
 fn point_regs(regs: &Regs) -> u64 {

@@ -2,7 +2,7 @@
 //! state is the recorded one.
 
 use super::*;
-use crate::point::{Point, extended};
+use crate::point::{LAST_X87, Point, extended};
 use scribe_abi::PAGE;
 use scribe_log::Forced;
 use scribe_tracee::patch::Kind;
@@ -17,6 +17,8 @@ pub(super) struct Search {
     point: Point,
     /// What tells it from other states at the same address.
     signs: Vec<Sign>,
+    /// The recorded x87 instruction; see [`LAST_X87`].
+    last_x87: Vec<u8>,
     /// The recorded flags.
     flags: u64,
     /// Mappings with code, which do not change on the way.
@@ -95,6 +97,7 @@ impl Replayer {
         task.search = Some(Search {
             point,
             signs,
+            last_x87: last_x87(forced),
             flags: flags(forced),
             maps: Rc::new(maps),
             misses: 0,
@@ -109,7 +112,7 @@ impl Replayer {
     fn is_at(&self, id: u32, point: &Point) -> Result<bool> {
         let task = self.task(id);
         let stopped = self.machine.stopped(task.tid)?;
-        let image = extended(stopped, &self.xstate)?;
+        let (image, _) = extended(stopped, &self.xstate)?;
         Ok(point.has_extended(&image) && point.has_memory(stopped, &task.space.mem))
     }
 
@@ -213,12 +216,19 @@ impl Replayer {
                     // the frame of a signal.
                     app.eflags = app.eflags & !STATUS | search.flags & STATUS;
                 }
-                let image = extended(stopped, &self.xstate)?;
+                let (image, mut whole) = extended(stopped, &self.xstate)?;
                 if point.has_regs(&app)
                     && point.has_extended(&image)
                     && point.has_memory(stopped, &space.mem)
                 {
                     translation.unwatch(&view)?;
+                    if let Some(last) = whole.get_mut(LAST_X87)
+                        && search.last_x87.len() == last.len()
+                        && *last != search.last_x87[..]
+                    {
+                        last.copy_from_slice(&search.last_x87);
+                        crate::regs::put_xstate(stopped, whole)?;
+                    }
                     task.app = app;
                     task.state = State::Idle;
                     let lane = task.lane;
@@ -303,6 +313,14 @@ fn signs(forced: &Forced) -> Vec<Sign> {
     }
     let sign = |test| Sign { test, score: 0 };
     signs.into_iter().map(sign).collect()
+}
+
+fn last_x87(forced: &Forced) -> Vec<u8> {
+    let image = forced.sections.iter().find_map(|section| match section {
+        Section::Xstate(image) => image.get(LAST_X87).map(<[u8]>::to_vec),
+        _ => None,
+    });
+    image.unwrap_or_default()
 }
 
 fn flags(forced: &Forced) -> u64 {

@@ -42,6 +42,8 @@ pub const LEN: u64 = (VALUES + ENTRIES * 4) as u64;
 pub const BASES: [u64; 4] = [0x7100_0000, 0x5100_0000, 0x3100_0000, 0x1100_0000];
 /// Most traces that are made at once, beginning with the one that is needed.
 const AHEAD: usize = 48;
+/// How many traces of code that has changed are led to the new one each time.
+const REMEMBERED: usize = 4;
 /// Most bytes of code that a trace is made of.
 const WINDOW: usize = 1024;
 
@@ -82,8 +84,10 @@ pub enum Exit {
     },
     /// The program changed its code.
     Stale {
-        /// Where the trace begins.
+        /// Where the trace begins, in the program and in translated code.
         ip: u64,
+        /// The latter.
+        head: u32,
     },
     /// The comparison found what is looked for; the task stands as if at the place.
     Hit,
@@ -136,6 +140,8 @@ pub struct Translation {
     watched: Option<Watched>,
     /// Traces that begin with a jump which can be changed; whether nobody needs the flags there.
     gates: HashMap<u64, bool>,
+    /// Heads of traces whose code has changed, by address in the program.
+    stale: HashMap<u64, Vec<u32>>,
     /// Where traces lead to the watched place's own.
     detours: Vec<Detour>,
     /// The trace that began there before.
@@ -179,6 +185,7 @@ impl Translation {
             pages: BTreeSet::new(),
             watched: None,
             gates: HashMap::new(),
+            stale: HashMap::new(),
             detours: Vec::new(),
             before: None,
             generation: 0,
@@ -310,12 +317,10 @@ impl Translation {
                     rax: Some(rax),
                 }
             }
-            Exit::Stale { ip } => {
+            Exit::Stale { ip, head } => {
                 let (rcx, rax) = (slot(process, 0)?, slot(process, 1)?);
-                self.drop_soft(process)?;
-                self.gate(process)?;
                 Next::Go {
-                    rip: self.block(process, ip)?,
+                    rip: self.renew(process, ip, head)?,
                     rcx: Some(rcx),
                     rax: Some(rax),
                 }
@@ -344,6 +349,38 @@ impl Translation {
     /// Where that task goes on, and its rcx, after the tests were changed.
     pub fn leave_check(&self, process: &impl Process) -> crate::Result<(u64, u64)> {
         Ok((self.resume() - 5, slot(process, 0)?))
+    }
+
+    /// The trace that takes the place of one whose code has changed.
+    fn renew(&mut self, process: &impl Process, ip: u64, head: u32) -> crate::Result<u64> {
+        if self.gates.contains_key(&ip) {
+            self.drop_soft(process)?;
+            self.gate(process)?;
+            return self.block(process, ip);
+        }
+        if self.blocks.get(&ip) == Some(&head) {
+            self.blocks.remove(&ip);
+        }
+        let generation = self.generation;
+        let to = self.block(process, ip)?;
+        if self.generation == generation {
+            // Those that came before lead there at once: a chain would grow with each change.
+            let old = self.stale.entry(ip).or_default();
+            if !old.contains(&head) && old.len() < REMEMBERED {
+                old.push(head);
+            }
+            let mut heads = old.clone();
+            heads.extend((!heads.contains(&head)).then_some(head));
+            for head in heads {
+                let mut jump = vec![0xe9];
+                jump.extend_from_slice(&(to as u32).wrapping_sub(head + 5).to_le_bytes());
+                process.write(head.into(), &jump)?;
+            }
+            if self.filled.contains_key(&(ip as u16)) {
+                self.fill(process, ip, to as u32)?;
+            }
+        }
+        Ok(to)
     }
 
     fn is_soft(&self, addr: u64) -> bool {
@@ -547,6 +584,7 @@ impl Translation {
         }
         let soft = start..self.base + CHECKS;
         self.generation += 1;
+        self.stale.clear();
         let blocks = &self.blocks;
         self.gates
             .retain(|place, _| blocks.get(place).is_some_and(|at| !soft.contains(at)));
@@ -568,6 +606,7 @@ impl Translation {
         self.drop_soft(process)?;
         self.forget(process, |_| true)?;
         self.generation += 1;
+        self.stale.clear();
         self.gates.clear();
         self.detours.clear();
         self.before = None;

@@ -74,7 +74,7 @@ pub fn translate(start: u64, code: &[u8], place: &Place) -> Trace {
     let list = sweep(start, code, most, place.ends_at);
     if place.nature == Nature::Volatile {
         let len = list.iter().map(Instruction::len).sum::<usize>();
-        builder.compare(start, &code[..len.min(code.len())]);
+        builder.compare(start, place.base, &code[..len.min(code.len())]);
     }
     let mut next = start;
     let mut open = true;
@@ -390,7 +390,7 @@ impl Builder {
     }
 
     /// Compares the program's bytes with those that the trace is made of.
-    fn compare(&mut self, start: u64, bytes: &[u8]) {
+    fn compare(&mut self, start: u64, head: u32, bytes: &[u8]) {
         self.emit.store_rcx(SLOTS[0]);
         self.emit.store(0, SLOTS[1]);
         let mut at = 0;
@@ -414,7 +414,7 @@ impl Builder {
             self.emit.load(1, negative);
             self.emit.bytes(&[0x48, 0x8d, 0x0c, 0x01]); // lea (%rcx,%rax), %rcx
             self.emit.bytes(&[0xe3, 1]);
-            self.trap(Exit::Stale { ip: start });
+            self.trap(Exit::Stale { ip: start, head });
             at += width;
         }
         self.emit.restore(0, SLOTS[1]);
