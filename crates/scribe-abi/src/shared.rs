@@ -110,6 +110,9 @@ pub const TEXTS: usize = 32;
 /// Most CPUID answers that agents know.
 pub const CPUID_LEAVES: usize = 192;
 
+/// In place of a subleaf in [`Config::cpuid`]: the leaf has none, whatever ecx holds.
+pub const ANY_SUBLEAF: u32 = u32::MAX;
+
 /// What the agent does with a call.
 #[allow(missing_docs)]
 pub mod mode {

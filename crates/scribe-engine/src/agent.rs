@@ -92,9 +92,19 @@ impl Shared {
         // SAFETY: before any agent runs; the fields belong to the mapping.
         unsafe {
             let config = self.base.cast::<Config>().as_ptr();
-            let count = leaves.len().min(shared::CPUID_LEAVES);
+            // A leaf that is not there as a whole is the engine's.
+            let mut count = leaves.len().min(shared::CPUID_LEAVES);
+            while count > 0 && count < leaves.len() && leaves[count - 1][0] == leaves[count][0] {
+                count -= 1;
+            }
             let table = (&raw mut (*config).cpuid).cast::<[u32; 6]>();
-            std::ptr::copy_nonoverlapping(leaves.as_ptr(), table, count);
+            for (i, leaf) in leaves[..count].iter().enumerate() {
+                let mut leaf = *leaf;
+                if crate::cpu::max_subleaf(leaf[0]) == 0 {
+                    leaf[1] = shared::ANY_SUBLEAF;
+                }
+                table.add(i).write(leaf);
+            }
             (&raw mut (*config).cpuid_count).write(count as u32);
         }
     }

@@ -132,7 +132,7 @@ impl Cpuid {
 }
 
 /// Highest subleaf worth asking for.
-fn max_subleaf(leaf: u32) -> u32 {
+pub fn max_subleaf(leaf: u32) -> u32 {
     match leaf {
         4 | 0xb | 0x18 | 0x1f => 7,
         7 | 0x14 | 0x1d | 0x1e => 2,

@@ -17,7 +17,7 @@ mod token;
 
 use core::sync::atomic::Ordering::Relaxed;
 use scribe_abi::PROCESS;
-use scribe_abi::shared::{Config, SHARED_BASE, TaskArea, mode, reason};
+use scribe_abi::shared::{ANY_SUBLEAF, Config, SHARED_BASE, TaskArea, mode, reason};
 
 /// Called by the entry with the registers of a call in the task's area. 0: the call is done.
 /// Otherwise why the engine has to see it.
@@ -45,9 +45,12 @@ extern "C" fn scribe_agent_cpuid(area: *mut TaskArea, subleaf: u32) {
         .cpuid
         .get(..config.cpuid_count as usize)
         .unwrap_or_default();
-    let hit = known
-        .iter()
-        .find(|entry| entry[0] == leaf && entry[1] == subleaf);
+    let mut of_leaf = known.iter().filter(|entry| entry[0] == leaf);
+    let hit = of_leaf
+        .clone()
+        .find(|entry| entry[1] == subleaf || entry[1] == ANY_SUBLEAF)
+        // Subleafs that are not there are zero.
+        .or(of_leaf.next().map(|_| &[0; 6]));
     let allowed = area.mode.load(Relaxed) != mode::PASS;
     area.reason
         .store(u32::from(hit.is_none() || !allowed), Relaxed);
