@@ -10,7 +10,8 @@ use scribe_kernel::xstate::{self, XstateLayout};
 use scribe_tracee::{Mem, Regs, Result, Stopped};
 use xxhash_rust::xxh3::xxh3_64;
 
-const EFLAGS_TF: u64 = 1 << 8;
+/// The trap flag.
+pub const EFLAGS_TF: u64 = 1 << 8;
 const INT3: u8 = 0xcc;
 
 /// What a point is recognised by.

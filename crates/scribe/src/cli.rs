@@ -151,6 +151,17 @@ pub struct RecordArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub format: Format,
+    /// Make rare schedules happen: preempt at random instructions, with random priorities
+    #[arg(long, value_name = "SEED", num_args(0..=1), require_equals(true))]
+    pub chaos: Option<Option<u64>>,
+    /// Record again and again, N times at most, until the program fails; keep that recording only
+    /// [default N: 1000]
+    #[arg(long, value_name = "N", num_args(0..=1), require_equals(true))]
+    pub until_failure: Option<Option<u32>>,
+    /// With --until-failure: a program that runs longer is killed, and has failed
+    #[arg(long, value_name = "SECONDS", requires = "until_failure",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub time_limit: Option<u64>,
     /// Every call by trap, none within the process: slower, for comparison
     #[arg(long)]
     pub no_agent: bool,
@@ -388,5 +399,70 @@ mod tests {
             error.contains("'z'") && error.contains("r (registers)"),
             "{error}"
         );
+    }
+}
+
+/// Joins `--until-failure` with a number behind it, as it may be written, too. Only in front of the
+/// recorded command: what follows is that one's.
+pub fn joined(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut list: Vec<OsString> = args.collect();
+    if list.get(1).is_none_or(|command| command != "record") {
+        return list;
+    }
+    let whole = <Cli as clap::CommandFactory>::command();
+    let Some(record) = whole.find_subcommand("record") else {
+        return list;
+    };
+    let takes_next = |arg: &str| {
+        record.get_arguments().any(|known| {
+            let long = known.get_long().is_some_and(|l| arg == format!("--{l}"));
+            let short = known.get_short().is_some_and(|s| arg == format!("-{s}"));
+            (long || short) && known.get_action().takes_values() && !known.is_require_equals_set()
+        })
+    };
+    let mut at = 2;
+    while let Some(arg) = list.get(at).and_then(|arg| arg.to_str()) {
+        if !arg.starts_with('-') || arg == "--" {
+            break;
+        }
+        if arg == "--until-failure" {
+            let next = list.get(at + 1).and_then(|next| next.to_str());
+            if next.is_some_and(|next| next.parse::<u32>().is_ok()) {
+                let number = list.remove(at + 1);
+                list[at].push("=");
+                list[at].push(number);
+            }
+        } else if takes_next(arg) {
+            at += 1;
+        }
+        at += 1;
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_behind_until_failure_belongs_to_it() {
+        let join = |line: &str| {
+            let all = joined(line.split(' ').map(OsString::from));
+            let all: Vec<_> = all.iter().map(|arg| arg.to_str().unwrap()).collect();
+            all.join(" ")
+        };
+        assert_eq!(
+            join("scribe record -o x --until-failure 5 prog 6"),
+            "scribe record -o x --until-failure=5 prog 6"
+        );
+        for same in [
+            "scribe record --until-failure prog 6",
+            "scribe record prog --until-failure 5",
+            "scribe record -o --until-failure 5",
+            "scribe record -- --until-failure 5",
+            "scribe replay --until-failure 5",
+        ] {
+            assert_eq!(join(same), same);
+        }
     }
 }

@@ -12,6 +12,7 @@ mod replay;
 mod report;
 mod symbols;
 mod ui;
+mod until;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -22,7 +23,7 @@ use ui::{Failure, Style};
 const PANIC: i32 = 1;
 
 fn main() {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(cli::joined(std::env::args_os()));
     let recording = matches!(cli.command, Command::Record(_));
     ui::install_panic_hook();
     let result = std::panic::catch_unwind(|| run(cli));

@@ -26,6 +26,9 @@ fn failed(text: impl Into<String>) -> Failure {
 /// Runs the command.
 pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
     let argv = argv(args);
+    if let Some(rounds) = args.until_failure {
+        return crate::until::run(args, rounds.unwrap_or(crate::until::ROUNDS), &argv);
+    }
     let options = options(args, &argv);
     let (target, path, pump) = match &args.output {
         Some(path) if path == Path::new("-") => {
@@ -95,13 +98,20 @@ fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
     options.no_agent = args.no_agent;
     options.patch_some = args.patch_some;
     options.no_sud = args.no_sud;
+    options.chaos = args.chaos.map(|seed| seed.unwrap_or_else(random_seed));
     options.dump = args.dump_memory.clone();
     options.warn = Box::new(|text| say(text));
     options
 }
 
+/// A seed for those who do not care which.
+pub fn random_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |now| now.as_nanos() as u64) % 1_000_000_007
+}
+
 /// Where the log goes. Never to a file that exists, unless that is wanted.
-fn log_path(args: &RecordArgs, argv: &[OsString]) -> Result<PathBuf, Failure> {
+pub fn log_path(args: &RecordArgs, argv: &[OsString]) -> Result<PathBuf, Failure> {
     let taken = |path: &Path| {
         path.symlink_metadata()
             .is_ok_and(|m| m.is_file() || m.is_symlink())

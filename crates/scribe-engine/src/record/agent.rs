@@ -12,7 +12,8 @@ pub(super) fn shared(options: &RecordOptions, sud: bool) -> Option<Rc<Shared>> {
     // What agents do not write.
     let more =
         options.level > 1 || options.registers || options.checksum == start::Checksums::Every;
-    if options.no_agent || !sud || more {
+    // Every call is an occasion for chaos.
+    if options.no_agent || options.chaos.is_some() || !sud || more {
         return None;
     }
     let keep = calls::INPUT_KEPT[options.level as usize] as u32;

@@ -114,8 +114,8 @@ impl Recorder {
             regs.rax = regs.orig_rax;
         }
         regs.orig_rax = u64::MAX;
-        if self.ptrace.steps(id) {
-            // The call saw the trap flag, which belongs to its tracer.
+        if self.ptrace.steps(id) || task.run.stepped {
+            // The call saw the trap flag, which belongs to its tracer, or to us.
             regs.r11 &= !TRAP_FLAG;
         }
         task.app = regs;

@@ -4,7 +4,7 @@
 //! or the signal, goes on there.
 
 use super::*;
-use crate::point::{Breakpoint, Point, behind_call, tick};
+use crate::point::{Breakpoint, EFLAGS_TF, Point, behind_call, tick};
 use scribe_tracee::near;
 
 /// How long a signal waits for a sync point.
@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const SPIN_PATIENCE: Duration = Duration::from_millis(1);
 /// How often waiting for reports is broken off while there may be such a task.
 const TICK: Duration = Duration::from_millis(1);
+/// The same, at most, where chaos is wanted.
+const SHORTEST: Duration = Duration::from_micros(10);
 /// How often the agents' records are taken over while nothing else happens.
 const DRAIN: Duration = Duration::from_millis(250);
 /// No more than one part in so many of the time is spent on stops: large memory takes long to hash.
@@ -39,6 +41,14 @@ pub(super) struct Run {
     last: Option<Point>,
     /// It was found in the same state twice: it waits in a loop.
     spins: bool,
+    /// How long others wait for it.
+    patience: Duration,
+    /// After so many instructions it is stopped; 0: it runs freely.
+    steps: u32,
+    /// It was made to step, and may still report that.
+    pub stepped: bool,
+    /// It was stopped at no sync point just now.
+    pub preempted: bool,
 }
 
 impl Run {
@@ -51,6 +61,10 @@ impl Run {
             over: None,
             last: None,
             spins: false,
+            patience: PATIENCE,
+            steps: 0,
+            stepped: false,
+            preempted: false,
         }
     }
 
@@ -64,7 +78,13 @@ impl Recorder {
     /// The task goes on in application code: its run begins.
     pub(super) fn note_run(&mut self, id: u32) {
         let now = Instant::now();
-        self.task_mut(id).run.since = now;
+        let crowded = self.lanes[&self.task(id).lane].members.len() > 1;
+        let chaos = self.chaos.as_mut();
+        let chaos = chaos.map(|chaos| (chaos.run(), if crowded { chaos.steps() } else { 0 }));
+        let run = &mut self.task_mut(id).run;
+        let usual = if run.spins { SPIN_PATIENCE } else { PATIENCE };
+        run.since = now;
+        (run.patience, run.steps) = chaos.unwrap_or((usual, 0));
         self.ticking_for(id);
     }
 
@@ -75,15 +95,18 @@ impl Recorder {
             return None;
         }
         if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
-            return Some(SIGNAL_PATIENCE);
+            return Some(match self.chaos {
+                Some(_) => task.run.patience,
+                None => SIGNAL_PATIENCE,
+            });
         }
         let lane = self.lanes.get(&task.lane)?;
-        let waited_for = !lane.waiting.is_empty() && lane.area.token.holder() == Some(id);
-        waited_for.then_some(if task.run.spins {
-            SPIN_PATIENCE
-        } else {
-            PATIENCE
-        })
+        let wanted = match self.chaos {
+            Some(_) => lane.members.len() > 1,
+            None => !lane.waiting.is_empty(),
+        };
+        let waited_for = wanted && lane.area.token.holder() == Some(id);
+        waited_for.then_some(task.run.patience)
     }
 
     /// Without a task to watch the clock only sees to it that what agents record gets into the log.
@@ -93,15 +116,28 @@ impl Recorder {
 
     /// Starts the clock if the task is one to be watched.
     pub(super) fn ticking_for(&mut self, id: u32) {
-        if !self.ticking && self.kept_waiting(id).is_some() {
-            self.ticking = true;
-            tick(Some(TICK));
+        if (!self.ticking || self.chaos.is_some())
+            && let Some(patience) = self.kept_waiting(id)
+        {
+            self.tick_for(patience);
         }
+    }
+
+    /// The same, so that a time of this length is not missed by much.
+    pub(super) fn tick_for(&mut self, time: Duration) {
+        self.ticking = true;
+        let precise = self.chaos.is_some();
+        tick(Some(if precise {
+            time.clamp(SHORTEST, TICK)
+        } else {
+            TICK
+        }));
     }
 
     /// Waiting was broken off: looks for tasks that have run too long.
     pub(super) fn look_around(&mut self) -> Result<()> {
         self.log.drain_all();
+        self.release_held();
         if !self.ticking {
             return Ok(());
         }
@@ -110,7 +146,8 @@ impl Recorder {
             .keys()
             .filter_map(|id| Some((*id, self.kept_waiting(*id)?)))
             .collect();
-        if watched.is_empty() {
+        let holds = self.chaos.as_ref().is_some_and(chaos::Chaos::holds_any);
+        if watched.is_empty() && !holds {
             self.ticking = false;
             self.tick_slowly();
         }
@@ -184,9 +221,53 @@ impl Recorder {
         Ok(hit)
     }
 
+    /// Lets application code go on, by single steps if it is to be stopped soon.
+    pub(super) fn run_on(&mut self, id: u32) -> Result<()> {
+        let task = self.task(id);
+        let tid = task.tid;
+        if task.run.steps == 0 || !self.machine.sud || self.traced(id) {
+            self.task_mut(id).run.steps = 0;
+            return self.go_application(id);
+        }
+        self.task_mut(id).run.stepped = true;
+        Ok(self.machine.step(tid)?)
+    }
+
+    /// A task that is to be stopped soon has executed an instruction. False: it has not.
+    pub(super) fn on_step(&mut self, id: u32, info: &[u8; 128]) -> Result<bool> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        if !task.run.stepped || si_code(info) != libc::TRAP_TRACE {
+            return Ok(false);
+        }
+        let tid = task.tid;
+        if task.run.steps == 0 {
+            // Another stop came between the step and its report.
+            task.run.stepped = false;
+            self.machine.go(tid, Go::Application, 0)?;
+            return Ok(true);
+        }
+        task.run.steps -= 1;
+        let mut code = [0; 15];
+        let regs = self.machine.stopped(tid)?.regs()?;
+        let got = task.space.mem.read_some(regs.rip, &mut code);
+        // pushf would show the trap flag; a string instruction is stepped through one by one.
+        let pushes = code[..got].iter().find(|byte| !matches!(byte, 0x66 | 0x48)) == Some(&0x9c);
+        if near::repeating(&code[..got], regs.rip).is_some() {
+            task.run.steps = 0;
+            self.machine.go(tid, Go::Application, 0)?;
+        } else if task.run.steps == 0 || pushes {
+            task.run.steps = 0;
+            self.stop_here(id, regs)?;
+        } else {
+            self.machine.step(tid)?;
+        }
+        Ok(true)
+    }
+
     /// Another stop came first: the program's text is as it was.
     pub(super) fn end_over(&mut self, id: u32) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.run.steps = 0;
         if let Some(mut over) = task.run.over.take() {
             over.clear(&task.space.mem)?;
         }
@@ -198,8 +279,15 @@ impl Recorder {
         let begin = Instant::now();
         regs.orig_rax = u64::MAX;
         let task = self.tasks.get_mut(&id).expect("the task exists");
+        task.run.steps = 0;
+        // The flag by which a task is made to step is not the program's.
+        regs.eflags &= !EFLAGS_TF;
         let stopped = self.machine.stopped(task.tid)?;
         let (point, image) = Point::here(stopped, &regs, &task.space.mem, &self.xstate)?;
+        if let Some(dir) = &self.options.dump {
+            let hashes = (point.regs, point.mem);
+            crate::state::dump(dir, stopped, &task.space.mem, &regs, hashes);
+        }
         task.app = regs;
         task.run.spins = task.run.last.replace(point) == Some(point);
         let lane = task.lane;
@@ -222,7 +310,9 @@ impl Recorder {
             record.finish();
         });
         let now = Instant::now();
-        self.task_mut(id).run.not_before = now + (now - begin) * SHARE;
+        self.task_mut(id).run.preempted = true;
+        let share = if self.chaos.is_some() { 1 } else { SHARE };
+        self.task_mut(id).run.not_before = now + (now - begin) * share;
         // A waiter has waited long enough.
         self.lanes
             .get_mut(&lane)

@@ -8,6 +8,7 @@ mod agent;
 mod aio;
 mod cache;
 mod calls;
+mod chaos;
 mod death;
 pub(crate) mod exec;
 mod fds;
@@ -318,6 +319,8 @@ pub struct Recorder {
     ptrace: ptrace::Ptrace,
     /// Tasks that end, in an order.
     dying: death::Dying,
+    /// The dice, if rare schedules are wanted.
+    chaos: Option<chaos::Chaos>,
 }
 
 impl Recorder {
@@ -435,7 +438,12 @@ impl Recorder {
             return Ok(());
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
-        if task.state == State::App && task.run.over.is_some() && signal != libc::SIGTRAP {
+        if task.state == State::App && signal == libc::SIGTRAP && self.on_step(id, &info)? {
+            return Ok(());
+        }
+        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
+        let awaits = task.run.over.is_some() && signal == libc::SIGTRAP;
+        if task.state == State::App && !awaits {
             self.end_over(id)?;
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
@@ -576,7 +584,11 @@ impl Recorder {
         let Some(lane) = self.lanes.get_mut(&lane_id) else {
             return;
         };
-        let Some(&next) = lane.waiting.front() else {
+        let chosen = match &mut self.chaos {
+            Some(chaos) => chaos.choose(&lane.waiting),
+            None => 0,
+        };
+        let Some(&next) = lane.waiting.get(chosen) else {
             lane.area.queued.store(0, Relaxed);
             if lane.area.token.holder().is_none() {
                 lane.area.wake_one();
@@ -586,7 +598,7 @@ impl Recorder {
         match lane.area.token.try_acquire(next) {
             Err(_) => {}
             Ok(left) => {
-                lane.waiting.pop_front();
+                lane.waiting.remove(chosen);
                 lane.since = Instant::now();
                 lane.area.wanted.store(0, Relaxed);
                 lane.area
@@ -666,10 +678,17 @@ impl Recorder {
             .lanes
             .get_mut(&task.lane)
             .expect("a task's lane exists");
-        if !lane.waiting.is_empty() && lane.since.elapsed() > TIMESLICE {
+        let mut over = lane.since.elapsed() > TIMESLICE;
+        if let Some(chaos) = &mut self.chaos {
+            over |= chaos.yields(id, &lane.waiting);
+        }
+        if !lane.waiting.is_empty() && over {
             task.state = State::Ready(Ready::Resume);
             lane.waiting.push_back(id);
             self.release(id, Left::AfterEvent);
+            return Ok(());
+        }
+        if self.held_up(id) {
             return Ok(());
         }
         self.lend_to_agent(id)?;
@@ -681,7 +700,7 @@ impl Recorder {
         let tid = task.tid;
         self.note_run(id);
         self.machine.stopped(tid)?.set_regs(&regs)?;
-        self.go_application(id)
+        self.run_on(id)
     }
 
     fn resume_agent(&mut self, id: u32) -> Result<()> {

@@ -63,6 +63,8 @@ pub struct RecordOptions {
     pub patch_some: Option<u64>,
     /// Use PTRACE_SYSEMU even where Syscall User Dispatch exists.
     pub no_sud: bool,
+    /// Make rare schedules happen, chosen by this number.
+    pub chaos: Option<u64>,
     /// Put the memory behind every hash into this directory: for finding what differs.
     pub dump: Option<PathBuf>,
     /// Messages for the user.
@@ -86,6 +88,7 @@ impl RecordOptions {
             no_agent: false,
             patch_some: None,
             no_sud: false,
+            chaos: None,
             dump: None,
             warn: Box::new(|_| {}),
             stdio: [None; 2],
@@ -258,8 +261,10 @@ impl Recorder {
             waits: Default::default(),
             ptrace: Default::default(),
             dying: Default::default(),
+            chaos: None,
             xstate,
         };
+        recorder.chaos = recorder.options.chaos.map(super::chaos::Chaos::new);
         recorder.new_lane(1, first);
         recorder.write_start(pid.pid, first);
         recorder.first_task(pid, first)?;

@@ -238,6 +238,12 @@ impl Replayer {
                     self.ready.push_back(lane);
                     return Ok(true);
                 }
+                if let Some(dir) = &self.options.dump
+                    && point.has_regs(&app)
+                {
+                    let hashes = (point.regs, point.mem);
+                    crate::state::dump(dir, stopped, &space.mem, &app, hashes);
+                }
                 search.misses += 1;
                 if let Some(tests) = search.better_tests(&app, &image, &space.mem) {
                     translation.set_tests(&view, tests)?;
