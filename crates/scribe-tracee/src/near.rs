@@ -1,7 +1,7 @@
 //! What the instructions at and after an address are about: for recognising a state later.
 
 use crate::Regs;
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// How many instructions are looked at.
 const FAR: usize = 48;
@@ -14,6 +14,39 @@ pub fn repeating(code: &[u8], ip: u64) -> Option<usize> {
     let instruction = Decoder::with_ip(64, code, ip, DecoderOptions::NONE).decode();
     let repeats = instruction.has_rep_prefix() || instruction.has_repne_prefix();
     (instruction.is_string_instruction() && repeats).then(|| instruction.len())
+}
+
+/// Whether the instruction at the beginning of `code` may be one by which threads meet: it writes
+/// memory that is not on the stack, or is atomic.
+pub fn shares(code: &[u8], ip: u64) -> bool {
+    meets(&Decoder::with_ip(64, code, ip, DecoderOptions::NONE).decode())
+}
+
+fn meets(i: &Instruction) -> bool {
+    let memory = (0..i.op_count()).any(|op| i.op_kind(op) == OpKind::Memory);
+    let stack = matches!(i.memory_base(), Register::RSP | Register::RBP);
+    let atomic = i.has_lock_prefix() || (memory && i.mnemonic() == Mnemonic::Xchg);
+    // What writes has its target first.
+    let writes = i.op_count() > 0 && i.op0_kind() == OpKind::Memory && !i.is_stack_instruction();
+    atomic || (writes && !stack)
+}
+
+/// Offsets in `code`, which holds nothing else, of instructions behind those by which threads may
+/// meet, and of calls.
+pub fn meeting_places(code: &[u8]) -> Vec<u32> {
+    let mut places = Vec::new();
+    for i in &mut Decoder::with_ip(64, code, 0, DecoderOptions::NONE) {
+        if i.is_invalid() {
+            continue;
+        }
+        if i.flow_control() == FlowControl::Call {
+            places.push(i.ip() as u32);
+        } else if meets(&i) && i.flow_control() == FlowControl::Next {
+            places.push(i.next_ip() as u32);
+        }
+    }
+    places.retain(|place| (*place as usize) < code.len());
+    places
 }
 
 /// Addresses of memory that the instructions near `regs.rip` use, as far as the present registers

@@ -2,6 +2,7 @@
 //! goes to the task with the highest of random priorities, and tasks are held up for a while, also
 //! when nobody else can run. What comes of it is recorded like anything else.
 
+use super::places::Places;
 use super::*;
 
 /// Shortest and longest time that a task runs before it is preempted: powers of two of
@@ -12,6 +13,7 @@ const RUN_MICROS: (u64, u64) = (4, 14);
 const STEPS: (u64, u64) = (0, 9);
 /// The same for being held up.
 const HOLD_MICROS: (u64, u64) = (5, 14);
+const LONG_HOLD_MICROS: (u64, u64) = (8, 14);
 /// How often priorities are drawn anew: powers of two of microseconds.
 const REROLL_MICROS: (u64, u64) = (9, 16);
 
@@ -21,6 +23,7 @@ pub(super) struct Chaos {
     priorities: HashMap<u32, u32>,
     reroll: Instant,
     held: Vec<(Instant, u32)>,
+    places: Places,
 }
 
 impl Chaos {
@@ -30,6 +33,7 @@ impl Chaos {
             priorities: HashMap::new(),
             reroll: Instant::now(),
             held: Vec::new(),
+            places: Places::default(),
         }
     }
 
@@ -60,10 +64,16 @@ impl Chaos {
 
     /// After how many instructions it is stopped; 0: it runs freely.
     pub(super) fn steps(&mut self) -> u32 {
-        match self.once_in(4) {
+        match self.once_in(2) {
             true => self.time(STEPS).as_micros() as u32,
             false => 0,
         }
+    }
+
+    /// A place in its program at which it is stopped, if it comes there.
+    pub(super) fn place(&mut self, tid: Tid) -> Option<u64> {
+        let choice = self.next();
+        self.once_in(2).then(|| self.places.address(tid, choice))?
     }
 
     fn priority(&mut self, id: u32) -> u32 {
@@ -99,8 +109,16 @@ impl Chaos {
 
     /// For how long a task is held up; more often where it was preempted.
     fn hold(&mut self, preempted: bool) -> Option<Duration> {
-        let one_in = if preempted { 2 } else { 12 };
-        self.once_in(one_in).then(|| self.time(HOLD_MICROS))
+        match preempted {
+            // Until others come by.
+            true => (!self.once_in(3)).then(|| self.time(LONG_HOLD_MICROS)),
+            false => self.once_in(12).then(|| self.time(HOLD_MICROS)),
+        }
+    }
+
+    /// Whether to stop at an instruction by which threads may meet.
+    pub(super) fn stops_at_shared(&mut self) -> bool {
+        self.once_in(8)
     }
 
     /// Whether tasks are held up.

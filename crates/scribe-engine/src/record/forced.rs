@@ -184,8 +184,19 @@ impl Recorder {
         }
         let task = self.task(id);
         let tid = task.tid;
-        let mem = &task.space.mem;
         let regs = self.machine.stopped(tid)?.regs()?;
+        if let Some(over) = &task.run.over {
+            if over.hit(&regs) {
+                // Its trap is still to be reported, unless it jumped here.
+                self.machine.go(tid, Go::Application, 0)?;
+                return Ok(true);
+            }
+            if self.chaos.is_some() {
+                self.end_over(id)?;
+            }
+        }
+        let task = self.task(id);
+        let mem = &task.space.mem;
         if task.run.over.is_some() || behind_call(&regs, mem) || !self.machine.sud {
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);
@@ -226,7 +237,18 @@ impl Recorder {
         let task = self.task(id);
         let tid = task.tid;
         if task.run.steps == 0 || !self.machine.sud || self.traced(id) {
-            self.task_mut(id).run.steps = 0;
+            let crowded = self.lanes[&task.lane].members.len() > 1;
+            let chaos = self.chaos.as_mut().filter(|_| crowded);
+            let place = chaos.and_then(|chaos| chaos.place(tid));
+            let task = self.task_mut(id);
+            task.run.steps = 0;
+            if let Some(place) = place
+                && task.app.rip != place
+                && !self.traced(id)
+            {
+                let task = self.task_mut(id);
+                task.run.over = Breakpoint::set(&task.space.mem, place).ok();
+            }
             return self.go_application(id);
         }
         self.task_mut(id).run.stepped = true;
@@ -259,6 +281,13 @@ impl Recorder {
             task.run.steps = 0;
             self.stop_here(id, regs)?;
         } else {
+            let shares = near::shares(&code[..got], regs.rip);
+            if let Some(chaos) = self.chaos.as_mut().filter(|_| shares)
+                && chaos.stops_at_shared()
+            {
+                // Right behind it.
+                self.task_mut(id).run.steps = 1;
+            }
             self.machine.step(tid)?;
         }
         Ok(true)

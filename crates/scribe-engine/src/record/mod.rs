@@ -20,6 +20,7 @@ pub(crate) mod memory;
 mod park;
 mod patches;
 mod pi;
+mod places;
 mod ptrace;
 pub(crate) mod signals;
 mod special;
