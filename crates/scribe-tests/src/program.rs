@@ -109,7 +109,11 @@ impl Program {
                 _ => ("gcc", &["-O1", "-g", "-std=gnu17", "-w"]),
             };
         let mut h = DefaultHasher::new();
-        (&self.text, fixed, fs::read(include.join("check.h")).ok()).hash(&mut h);
+        let shared = [
+            include.join("check.h"),
+            self.source.with_file_name("bugs.h"),
+        ];
+        (&self.text, fixed, shared.map(|file| fs::read(file).ok())).hash(&mut h);
         let dir = cache_dir().join(format!("{:016x}", h.finish()));
         let binary = dir.join(&self.name);
         if binary.exists() {

@@ -354,6 +354,44 @@ pub struct CheckArgs {
     pub format: Format,
 }
 
+/// Joins `--until-failure` with a number behind it, as it may be written, too. Only in front of the
+/// recorded command: what follows is that one's.
+pub fn joined(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut list: Vec<OsString> = args.collect();
+    if list.get(1).is_none_or(|command| command != "record") {
+        return list;
+    }
+    let whole = <Cli as clap::CommandFactory>::command();
+    let Some(record) = whole.find_subcommand("record") else {
+        return list;
+    };
+    let takes_next = |arg: &str| {
+        record.get_arguments().any(|known| {
+            let long = known.get_long().is_some_and(|l| arg == format!("--{l}"));
+            let short = known.get_short().is_some_and(|s| arg == format!("-{s}"));
+            (long || short) && known.get_action().takes_values() && !known.is_require_equals_set()
+        })
+    };
+    let mut at = 2;
+    while let Some(arg) = list.get(at).and_then(|arg| arg.to_str()) {
+        if !arg.starts_with('-') || arg == "--" {
+            break;
+        }
+        if arg == "--until-failure" {
+            let next = list.get(at + 1).and_then(|next| next.to_str());
+            if next.is_some_and(|next| next.parse::<u32>().is_ok()) {
+                let number = list.remove(at + 1);
+                list[at].push("=");
+                list[at].push(number);
+            }
+        } else if takes_next(arg) {
+            at += 1;
+        }
+        at += 1;
+    }
+    list
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,49 +438,6 @@ mod tests {
             "{error}"
         );
     }
-}
-
-/// Joins `--until-failure` with a number behind it, as it may be written, too. Only in front of the
-/// recorded command: what follows is that one's.
-pub fn joined(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut list: Vec<OsString> = args.collect();
-    if list.get(1).is_none_or(|command| command != "record") {
-        return list;
-    }
-    let whole = <Cli as clap::CommandFactory>::command();
-    let Some(record) = whole.find_subcommand("record") else {
-        return list;
-    };
-    let takes_next = |arg: &str| {
-        record.get_arguments().any(|known| {
-            let long = known.get_long().is_some_and(|l| arg == format!("--{l}"));
-            let short = known.get_short().is_some_and(|s| arg == format!("-{s}"));
-            (long || short) && known.get_action().takes_values() && !known.is_require_equals_set()
-        })
-    };
-    let mut at = 2;
-    while let Some(arg) = list.get(at).and_then(|arg| arg.to_str()) {
-        if !arg.starts_with('-') || arg == "--" {
-            break;
-        }
-        if arg == "--until-failure" {
-            let next = list.get(at + 1).and_then(|next| next.to_str());
-            if next.is_some_and(|next| next.parse::<u32>().is_ok()) {
-                let number = list.remove(at + 1);
-                list[at].push("=");
-                list[at].push(number);
-            }
-        } else if takes_next(arg) {
-            at += 1;
-        }
-        at += 1;
-    }
-    list
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_number_behind_until_failure_belongs_to_it() {

@@ -375,13 +375,11 @@ impl Replayer {
             return Ok(());
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
-        if task.search.is_some() {
-            if is_synchronous(signal, &info) {
-                if self.on_search_stop(id, signal)? {
-                    return Ok(());
-                }
-                self.missed(id)?;
+        if task.search.is_some() && is_synchronous(signal, &info) {
+            if self.on_search_stop(id, signal)? {
+                return Ok(());
             }
+            self.missed(id)?;
         }
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         let stopped = self.machine.stopped(tid)?;
