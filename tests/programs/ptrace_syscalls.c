@@ -17,7 +17,7 @@ static void child(int *p) {
     OK(sigaction(SIGUSR1, &sa, NULL));
     CHECK(read(p[0], b, 1) == 1 && b[0] == 'x' && got == SIGUSR1);
     // A sleep, interrupted by an ignored signal.
-    struct timespec t = {0, 30000000};
+    struct timespec t = {0, 300000000};
     CHECK(nanosleep(&t, NULL) == 0);
     // And one with a handler.
     sa.sa_flags = 0;
