@@ -124,6 +124,8 @@ pub mod by {
     pub const ENGINE: u8 = 1;
     /// The agent makes it, in a recording, and the engine does the rest.
     pub const BOTH: u8 = 2;
+    /// The agent makes it: it changes the mask of blocked signals.
+    pub const MASK: u8 = 3;
 }
 
 /// No argument.

@@ -113,6 +113,9 @@ pub const CPUID_LEAVES: usize = 192;
 /// In place of a subleaf in [`Config::cpuid`]: the leaf has none, whatever ecx holds.
 pub const ANY_SUBLEAF: u32 = u32::MAX;
 
+/// Signals that a kernel's mask never holds: SIGTRAP, SIGSEGV, SIGSYS.
+pub const NEVER_BLOCKED: u64 = 1 << 4 | 1 << 10 | 1 << 30;
+
 /// What the agent does with a call.
 #[allow(missing_docs)]
 pub mod mode {
@@ -222,6 +225,12 @@ pub struct TaskArea {
     pub hash: AtomicU32,
     /// Number of the task.
     pub task: AtomicU32,
+    /// Blocked signals as the application sees them. The agent changes it while its task runs.
+    pub mask: AtomicU64,
+    /// Signals that the engine keeps for the task.
+    pub held: AtomicU64,
+    /// What the agent gives the kernel.
+    pub kernel_mask: u64,
     /// See [`counter`].
     pub counters: [AtomicU64; counter::COUNT],
 }

@@ -38,3 +38,11 @@ pub fn put_xstate(stopped: &Stopped, mut image: Vec<u8>) -> scribe_tracee::Resul
 pub fn begin_xstate(stopped: &Stopped) -> scribe_tracee::Result<()> {
     put_xstate(stopped, stopped.xstate()?)
 }
+
+/// The general registers in the order of their numbers in instructions.
+pub fn general(regs: &Regs) -> [u64; 16] {
+    [
+        regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi, regs.r8,
+        regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+    ]
+}

@@ -2,7 +2,7 @@
 //! `scribe_abi::fast`. What has no such form is marked as the engine's.
 
 use crate::arg::{Dir, Len, Out, Ptr, Shape, Ty};
-use crate::call::{Block, Class, Row};
+use crate::call::{Block, Class, Row, Special};
 use crate::effect::Effect;
 use crate::table::{KNOWN_MAX, rows_of};
 use scribe_abi::fast::{
@@ -54,7 +54,7 @@ fn head(row: &Row) -> FastRow {
 }
 
 fn slow_row(row: &Row) -> FastRow {
-    use crate::call::Special::{Brk, Madvise, Mmap, Mprotect, Munmap};
+    use Special::{Brk, Madvise, Mmap, Mprotect, Munmap};
     let both = match row.class {
         Class::Special(special) => [Mmap, Munmap, Mprotect, Madvise, Brk].contains(&special),
         _ => false,
@@ -67,10 +67,14 @@ fn slow_row(row: &Row) -> FastRow {
 
 /// The row, if the agent can do all that it says.
 pub fn fast_row(row: &Row) -> Option<FastRow> {
-    if row.class != Class::Emulate {
+    let masks = row.class == Class::Special(Special::RtSigprocmask);
+    if row.class != Class::Emulate && !masks {
         return None;
     }
     let mut fast = head(row);
+    if masks {
+        fast.slow = by::MASK;
+    }
     let never = row.block == Block::Never;
     (fast.effect, fast.fd_arg, fast.effect_arg) = match row.effect {
         Effect::Reads(fd) | Effect::ReadsAt(fd) => (effect::READS, fd, 0),
@@ -108,6 +112,7 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         | Effect::Creds
         | Effect::Limits
         | Effect::System => (effect::NONE, NO_ARG, 0),
+        Effect::Signals if masks => (effect::NONE, NO_ARG, 0),
         _ => return None,
     };
     fast.block = match row.block {

@@ -9,6 +9,7 @@
 mod copy;
 mod descriptor;
 mod entry;
+mod mask;
 mod plan;
 mod record;
 mod replay;

@@ -3,6 +3,7 @@
 use crate::copy::copy;
 use crate::descriptor::classify;
 use crate::entry::{BAIL, ask, kernel};
+use crate::mask;
 use crate::plan::{Buf, Plan};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
 use crate::token::{acquire, release};
@@ -63,6 +64,7 @@ fn attempt(area: &mut TaskArea) -> Attempt {
             area.phase.store(phase::MADE, Release);
             return Err((reason::CARRIED, counter::CARRIED));
         }
+        Some(row) if row.slow == by::MASK => return masking(area, lane, row),
         _ => return Err((reason::CALL, counter::NO_ROW)),
     };
     // Before the class is looked at: see `mapped_meanwhile`.
@@ -115,6 +117,60 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     }
     mapped_meanwhile(row, mapped)?;
     finish(area, lane, row, start, record, ret)
+}
+
+/// The call changes, or shows, the mask of blocked signals.
+fn masking(area: &mut TaskArea, lane: &LaneArea, row: &FastRow) -> Attempt {
+    const SIG_SETMASK: u64 = 2;
+    let odd = Err((reason::CALL, counter::ODD));
+    let config = crate::config();
+    let args = area.args;
+    let old = args[2] as *mut u64;
+    let mut plan = Plan::new();
+    // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
+    let (change, filled) = unsafe { (mask::change(area, &args), plan.fill(row, &args)) };
+    let Some((before, after)) = change.filter(|_| filled) else {
+        return odd;
+    };
+    if area.held.load(Relaxed) & !after != 0 {
+        // Their turn comes with this call.
+        return Err((reason::CALL, counter::ASKED));
+    }
+    let room = RECORD_HEAD as u64 + 12 + section_len(48) + 2 * section_len(24);
+    if u64::from(head(lane)) + room > RING_LEN {
+        area.reason.store(ask::DRAIN, Relaxed);
+        ask();
+    }
+    let keep = if config.level > 0 { 8 } else { 0 };
+    let start = place(lane, head(lane));
+    let mut record = Writer(start);
+    // SAFETY: as above. That the old mask has a place is found out before anything changes.
+    let hash = unsafe {
+        if !old.is_null() {
+            let word = old.read_unaligned();
+            old.write_unaligned(word);
+        }
+        plan.hash(row, &args)
+    };
+    begin(&mut record, hash, &args, &plan, config.level, keep);
+    // The mask first: whatever signal this lets through is looked at with the new one.
+    let set = mask::prepare(area, after);
+    let nr = u64::from(row.nr);
+    if kernel(area, &[nr, SIG_SETMASK, set, 0, args[3], 0, 0]) != 0 {
+        area.mask.store(before, Relaxed);
+        return Err((reason::CALL, counter::ASKED));
+    }
+    area.result.store(0, Relaxed);
+    area.hash.store(hash, Relaxed);
+    area.phase.store(phase::MADE, Release);
+    if !old.is_null() {
+        // SAFETY: as above.
+        unsafe { old.write_unaligned(before) };
+        for buf in plan.bufs().iter().filter(|buf| buf.dir == dir::OUT) {
+            output(&mut record, buf, 8);
+        }
+    }
+    finish(area, lane, row, start, record, 0)
 }
 
 /// Whether a call that shapes the address space can be made here: it names no memory of ours, nor

@@ -2,9 +2,11 @@
 
 use crate::copy::copy;
 use crate::entry::ask;
+use crate::mask;
 use crate::plan::Plan;
 use crate::ring::{head, lane, place};
 use core::sync::atomic::Ordering::{Relaxed, Release};
+use scribe_abi::fast::by;
 use scribe_abi::log::{self, ARGS, DESC, IN, OUT, RECORD_HEAD, SECTION_HEAD};
 use scribe_abi::shared::{LaneArea, TaskArea, ask, counter, phase, reason};
 
@@ -64,7 +66,7 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
     let row = crate::config()
         .table
         .find(nr, &args)
-        .filter(|row| row.slow == 0)?;
+        .filter(|row| matches!(row.slow, by::AGENT | by::MASK))?;
     let mut plan = Plan::new();
     // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
     unsafe {
@@ -84,6 +86,10 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
         });
         if !simple {
             return None;
+        }
+        if row.slow == by::MASK && ret == 0 {
+            let (_, after) = mask::change(area, &args)?;
+            area.mask.store(after, Relaxed);
         }
         each(sections, |tag, content, len| {
             if tag == OUT && len >= 8 {

@@ -112,6 +112,8 @@ impl Recorder {
         if let Some(area) = &task.area {
             let waits = asked || task.stash.next(Mask(task.mask)).is_some();
             area.pending.store(waits.into(), Relaxed);
+            area.mask.store(task.mask, Relaxed);
+            area.held.store(task.stash.pending().0, Relaxed);
             area.phase.store(phase::OUTSIDE, Relaxed);
             let to = if may { mode::RECORD } else { mode::PASS };
             area.mode.store(to, Relaxed);
@@ -151,6 +153,16 @@ impl Recorder {
             self.survive(asked.map_err(Into::into))?;
         }
         Ok(())
+    }
+
+    /// What the task's agent has made of its mask.
+    pub(super) fn take_mask(&mut self, id: u32) {
+        if let Some(task) = self.tasks.get_mut(&id)
+            && task.state == State::App
+            && let Some(area) = &task.area
+        {
+            task.mask = area.mask.load(Relaxed);
+        }
     }
 
     /// How far the agent of a task is with a call.
@@ -224,6 +236,9 @@ impl Recorder {
         if !nothing || blocked {
             let task = self.task_mut(id);
             task.stash.push(signal as u32, *info);
+            if let Some(area) = &task.area {
+                area.held.store(task.stash.pending().0, Relaxed);
+            }
             if !blocked {
                 self.bail_out(id, place, &mut regs)?;
             }

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::point::{Breakpoint, EFLAGS_TF, Point, behind_call, tick};
+use scribe_abi::PAGE;
 use scribe_tracee::near;
 
 /// How long a signal waits for a sync point.
@@ -25,6 +26,8 @@ const SHARE: u32 = 30;
 /// states apart.
 const STACK_BYTES: u64 = 64;
 const WORDS: usize = 32;
+/// Bytes before and behind what a register leads to.
+const AROUND: u64 = 64;
 /// Bytes of the extended state that are written for that: the legacy registers.
 const LEGACY: usize = 416;
 
@@ -140,6 +143,9 @@ impl Recorder {
         self.release_held();
         if !self.ticking {
             return Ok(());
+        }
+        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+            self.take_mask(id);
         }
         let watched: Vec<(u32, Duration)> = self
             .tasks
@@ -375,6 +381,15 @@ fn near_memory(mem: &scribe_tracee::Mem, regs: &Regs) -> Vec<(u64, Vec<u8>)> {
         add(addr, 8);
     }
     add(regs.rsp, STACK_BYTES);
-    add(regs.rbp.wrapping_sub(STACK_BYTES), STACK_BYTES);
+    // What registers lead to: in an interpreter the program's variables are there, and nowhere in
+    // the code around.
+    let pointers = crate::regs::general(regs);
+    for (i, pointer) in pointers.iter().enumerate() {
+        let near = pointer & !7;
+        if !pointers[..i].iter().any(|other| other & !7 == near) && near >= PAGE {
+            add(near, AROUND);
+            add(near.wrapping_sub(AROUND), AROUND);
+        }
+    }
     all
 }

@@ -396,6 +396,7 @@ impl Recorder {
             }
             return Ok(());
         };
+        self.take_mask(id);
         match event.stop {
             Stop::Signal(signal) => self.on_signal_stop(id, signal),
             Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => self.on_new_task(id),

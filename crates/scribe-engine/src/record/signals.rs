@@ -74,8 +74,11 @@ impl Recorder {
             }
             _ => {
                 task.stash.push(signal as u32, info);
-                if let Some(area) = task.area.as_ref().filter(|_| !blocked) {
-                    area.pending.store(1, Relaxed);
+                if let Some(area) = &task.area {
+                    area.held.store(task.stash.pending().0, Relaxed);
+                    if !blocked {
+                        area.pending.store(1, Relaxed);
+                    }
                 }
             }
         }

@@ -195,6 +195,7 @@ impl Replayer {
         }
         if let Some(area) = &task.area {
             area.phase.store(phase::OUTSIDE, Relaxed);
+            area.mask.store(task.mask, Relaxed);
             // While a point between two sync points is looked for there are no records to take.
             area.pending.store(task.search.is_some().into(), Relaxed);
         }

@@ -299,7 +299,7 @@ fn signs(forced: &Forced) -> Vec<Sign> {
     for section in forced.sections.iter() {
         match section {
             Section::Regs(regs) => {
-                let regs = general(&crate::regs::from_words(&regs.values()));
+                let regs = crate::regs::general(&crate::regs::from_words(&regs.values()));
                 let test = |(i, value): (usize, &u64)| Test::Register(i as u8, *value as u32);
                 signs.extend(regs.iter().enumerate().map(test));
             }
@@ -338,30 +338,33 @@ fn first_word(bytes: &[u8]) -> u32 {
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
-/// In the order of their numbers in instructions.
-fn general(regs: &Regs) -> [u64; 16] {
-    [
-        regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi, regs.r8,
-        regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-    ]
-}
-
 impl Search {
     /// Tests that this state, which is not the one looked for, does not pass; `None`: there are none.
     /// The sign that keeps it out comes first, then those that would have kept out most so far.
     fn better_tests(&mut self, regs: &Regs, image: &[u8], mem: &Mem) -> Option<Vec<Test>> {
-        let regs = general(regs);
+        let regs = crate::regs::general(regs);
         let mut best: Option<(usize, u32)> = None;
+        // Words stand side by side mostly.
+        let mut line = (u64::MAX, [0; 64]);
+        let mut word_at = |addr: u64| {
+            let start = addr & !63;
+            if line.0 != start {
+                line.0 = match mem.read(start, &mut line.1) {
+                    Ok(()) => start,
+                    Err(_) => u64::MAX,
+                };
+            }
+            let at = (addr - start) as usize;
+            let word = line.1.get(at..at + 4).filter(|_| line.0 == start);
+            word.map(first_word)
+        };
         for (i, sign) in self.signs.iter_mut().enumerate() {
             let fails = match sign.test {
                 Test::Register(i, value) => regs[i as usize] as u32 != value,
                 Test::Vector(i, value) => image
                     .get(160 + 16 * i as usize..)
                     .is_some_and(|rest| rest.len() >= 4 && first_word(rest) != value),
-                Test::Memory(addr, value) => {
-                    let mut word = [0; 4];
-                    mem.read(addr, &mut word).is_ok() && first_word(&word) != value
-                }
+                Test::Memory(addr, value) => word_at(addr).is_some_and(|word| word != value),
             };
             if fails {
                 sign.score += 1;

@@ -310,6 +310,11 @@ impl Replayer {
             }
             return Ok(());
         };
+        let task = self.task_mut(id);
+        if let Some(area) = task.area.as_ref().filter(|_| task.state == State::Running) {
+            // Its agent may have changed it.
+            task.mask = area.mask.load(std::sync::atomic::Ordering::Relaxed);
+        }
         match event.stop {
             Stop::Signal(signal) => self.on_signal_stop(id, signal),
             Stop::Syscall => self.on_syscall_stop(id),
