@@ -86,6 +86,28 @@ pub struct Config {
     pub cpuid: [[u32; 6]; CPUID_LEAVES],
     /// How many; others are the engine's.
     pub cpuid_count: u32,
+    /// The time-stamp counter that the recording shows.
+    pub tsc: Tsc,
+}
+
+/// A time-stamp counter that follows `CLOCK_MONOTONIC_RAW`: the CPU's traps while it is recorded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tsc {
+    /// The clock at some time, in nanoseconds.
+    pub ns: u64,
+    /// The counter then.
+    pub ticks: u64,
+    /// Ticks a nanosecond, times 2^32.
+    pub rate: u64,
+}
+
+impl Tsc {
+    /// The counter at a time of the clock, which is no earlier.
+    pub fn at(&self, ns: u64) -> u64 {
+        let passed = u128::from(ns.wrapping_sub(self.ns)) * u128::from(self.rate);
+        self.ticks.wrapping_add((passed >> 32) as u64)
+    }
 }
 
 /// What belongs to one address space; private memory at [`crate::PROCESS`], written by the engine.

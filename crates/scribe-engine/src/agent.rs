@@ -109,6 +109,12 @@ impl Shared {
         }
     }
 
+    /// What agents answer to RDTSC.
+    pub fn set_tsc(&self, tsc: shared::Tsc) {
+        // SAFETY: before any agent runs; the field belongs to the mapping.
+        unsafe { (&raw mut (*self.base.cast::<Config>().as_ptr()).tsc).write(tsc) };
+    }
+
     /// Regular files on this device are just files.
     pub fn plain_device(&self, dev: u64) {
         let devices = &self.config().devices;
@@ -455,9 +461,14 @@ pub fn answer_cpuid(cpuid: &crate::cpu::Cpuid, mem: &Mem, regs: &mut Regs) -> Re
     let [a, b, c, d] = cpuid.answer(regs.rax as u32, regs.rcx as u32);
     (regs.rax, regs.rbx) = (a.into(), b.into());
     (regs.rcx, regs.rdx) = (c.into(), d.into());
-    regs.rip = mem.read_u64(SAVED_RET)?;
+    regs.rip = behind_instruction(mem)?;
     regs.orig_rax = u64::MAX;
     Ok(())
+}
+
+/// Where a patched CPUID or RDTSC that came to the engine goes on.
+pub fn behind_instruction(mem: &Mem) -> Result<u64> {
+    Ok(mem.read_u64(SAVED_RET)? & !1)
 }
 
 /// Sends a task whose agent touched memory that is not there to where it passes its call on, for

@@ -1,6 +1,7 @@
 //! Trapped instructions: which one stands at an address, what CPUID answers, the time-stamp
 //! counter.
 
+use scribe_abi::shared::Tsc;
 use std::arch::x86_64::{__cpuid_count, _rdtsc};
 
 /// An instruction whose result differs from run to run or from machine to machine.
@@ -34,9 +35,35 @@ impl Trapped {
 }
 
 /// The engine's time-stamp counter.
-pub fn rdtsc() -> u64 {
+fn rdtsc() -> u64 {
     // SAFETY: RDTSC exists on every x86-64 CPU; the engine itself does not trap it.
     unsafe { _rdtsc() }
+}
+
+/// `CLOCK_MONOTONIC_RAW`, in nanoseconds: it is made from the counter, and no clock discipline changes
+/// its rate.
+pub fn raw_clock() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: room for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The counter that the recording shows, measured for a moment: its rate is right to some parts in
+/// ten thousand.
+pub fn measure_tsc() -> Tsc {
+    let (ns, ticks) = (raw_clock(), rdtsc());
+    loop {
+        let (now, then) = (raw_clock(), rdtsc());
+        if now >= ns + 200_000 {
+            let passed = u128::from(then.saturating_sub(ticks)) << 32;
+            let rate = (passed / u128::from(now - ns)) as u64;
+            return Tsc { ns, ticks, rate };
+        }
+    }
 }
 
 /// One CPUID answer: leaf, subleaf, eax, ebx, ecx, edx.

@@ -1,4 +1,4 @@
-//! Patching of system-call places, and of CPUID: a jump into a stub, over the instruction and as many of its
+//! Patching of system-call places, of CPUID and of RDTSC: a jump into a stub, over the instruction and as many of its
 //! neighbours as the jump needs. Functions over bytes; who writes them sees to it that nobody runs
 //! there.
 //!
@@ -34,6 +34,7 @@ const TAIL: usize = 0x20;
 const CPUID_TAIL: usize = 0x28;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const CPUID: [u8; 2] = [0x0f, 0xa2];
+const RDTSC: [u8; 2] = [0x0f, 0x31];
 
 /// Instructions that are patched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Kind {
     Syscall = 0,
     /// `cpuid`.
     Cpuid = 1,
+    /// `rdtsc`.
+    Rdtsc = 2,
 }
 
 impl Kind {
@@ -51,6 +54,7 @@ impl Kind {
         match number {
             0 => Some(Kind::Syscall),
             1 => Some(Kind::Cpuid),
+            2 => Some(Kind::Rdtsc),
             _ => None,
         }
     }
@@ -58,7 +62,7 @@ impl Kind {
     /// The kind of the instruction at the start of `code`.
     pub fn of(code: &[u8]) -> Option<Kind> {
         let code = code.get(..2)?;
-        [Kind::Syscall, Kind::Cpuid]
+        [Kind::Syscall, Kind::Cpuid, Kind::Rdtsc]
             .into_iter()
             .find(|kind| kind.code() == code)
     }
@@ -67,6 +71,7 @@ impl Kind {
         match self {
             Kind::Syscall => SYSCALL,
             Kind::Cpuid => CPUID,
+            Kind::Rdtsc => RDTSC,
         }
     }
 }
@@ -132,7 +137,7 @@ impl Site {
     pub fn tail(&self) -> u64 {
         let tail = match self.kind {
             Kind::Syscall => TAIL,
-            Kind::Cpuid => CPUID_TAIL,
+            Kind::Cpuid | Kind::Rdtsc => CPUID_TAIL,
         };
         self.stub_at() + tail as u64
     }
@@ -174,11 +179,12 @@ impl Site {
                 p = put(p, &(self.tail() as u32).to_le_bytes());
                 ENTRY_PATCHED
             }
-            Kind::Cpuid => {
-                // movq $tail, saved_ret
+            Kind::Cpuid | Kind::Rdtsc => {
+                // movq $tail, saved_ret: the lowest bit tells which of the two it is
+                let mark = u32::from(self.kind == Kind::Rdtsc);
                 p = put(p, &[0x48, 0xc7, 0x04, 0x25]);
                 p = put(p, &(SAVED_RET as u32).to_le_bytes());
-                p = put(p, &(self.tail() as u32).to_le_bytes());
+                p = put(p, &(self.tail() as u32 | mark).to_le_bytes());
                 ENTRY_CPUID
             }
         };
@@ -320,7 +326,11 @@ impl FarBranches {
         // A bit for each byte that may be replaced.
         let mut hot = vec![0u64; text.len() / 64 + 1];
         let calls = memchr::memmem::find_iter(text, &SYSCALL);
-        for at in calls.chain(memchr::memmem::find_iter(text, &CPUID)) {
+        let others = [CPUID, RDTSC];
+        let others = others
+            .iter()
+            .flat_map(|code| memchr::memmem::find_iter(text, code));
+        for at in calls.chain(others) {
             let range = at.saturating_sub(BEFORE)..(at + 2 + AFTER).min(text.len());
             range.for_each(|i| hot[i / 64] |= 1 << (i % 64));
         }

@@ -18,7 +18,7 @@ mod token;
 
 use core::sync::atomic::Ordering::Relaxed;
 use scribe_abi::PROCESS;
-use scribe_abi::shared::{ANY_SUBLEAF, Config, SHARED_BASE, TaskArea, mode, reason};
+use scribe_abi::shared::{ANY_SUBLEAF, Config, Process, SHARED_BASE, TaskArea, mode, reason};
 
 /// Called by the entry with the registers of a call in the task's area. 0: the call is done.
 /// Otherwise why the engine has to see it.
@@ -34,12 +34,28 @@ extern "C" fn scribe_agent_main(area: *mut TaskArea) -> u32 {
     }
 }
 
-/// Answers a CPUID whose registers are in the area but for rcx: the subleaf, whose place in the
+/// Answers a CPUID (or, if the lowest bit of where to return to is set, an RDTSC) whose registers are in the area but for rcx: the subleaf, whose place in the
 /// process's page takes the answer. The area's reason is 0 if there is an answer.
 #[unsafe(no_mangle)]
 extern "C" fn scribe_agent_cpuid(area: *mut TaskArea, subleaf: u32) {
     // SAFETY: as above; the process's page is the agent's while the token is held.
-    let (area, saved_rcx) = unsafe { (&mut *area, &mut *(PROCESS as *mut u64)) };
+    let (area, process) = unsafe { (&mut *area, &mut *(PROCESS as *mut Process)) };
+    let mark = process.saved_ret & 1;
+    process.saved_ret &= !1;
+    if mark != 0 {
+        let answer = match area.mode.load(Relaxed) {
+            mode::RECORD => record::counter(area),
+            mode::REPLAY => replay::counter(area),
+            _ => None,
+        };
+        area.reason.store(u32::from(answer.is_none()), Relaxed);
+        if let Some(value) = answer {
+            area.rax = value & 0xffff_ffff;
+            area.args[2] = value >> 32;
+        }
+        return;
+    }
+    let saved_rcx = &mut process.saved_rcx;
     let config = config();
     let leaf = area.rax as u32;
     let known = config

@@ -1,8 +1,8 @@
 //! `rt_sigprocmask`: the mask that the program sees is in the task's area, and the kernel is given it
 //! without the signals that must always come through.
 
-use scribe_abi::shared::{NEVER_BLOCKED, TaskArea};
 use core::sync::atomic::Ordering::Relaxed;
+use scribe_abi::shared::{NEVER_BLOCKED, TaskArea};
 
 /// Bytes of the kernel's `sigset_t`.
 const SIZE: u64 = 8;

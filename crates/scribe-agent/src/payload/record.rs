@@ -173,6 +173,34 @@ fn masking(area: &mut TaskArea, lane: &LaneArea, row: &FastRow) -> Attempt {
     finish(area, lane, row, start, record, 0)
 }
 
+/// Answers an RDTSC by the clock, and records that.
+pub fn counter(area: &mut TaskArea) -> Option<u64> {
+    const CLOCK_GETTIME: u64 = 228;
+    const MONOTONIC_RAW: u64 = 4;
+    const LEN: u64 = 8;
+    let lane = lane(area);
+    if area.pending.load(Relaxed) != 0 {
+        return None;
+    }
+    if u64::from(head(lane)) + RECORD_HEAD as u64 + LEN > RING_LEN {
+        // The engine empties it.
+        return None;
+    }
+    let mut time = [0u64; 2];
+    let to = core::ptr::from_mut(&mut time) as u64;
+    if kernel(area, &[CLOCK_GETTIME, MONOTONIC_RAW, to, 0, 0, 0, 0]) != 0 {
+        return None;
+    }
+    // SAFETY: the kernel has written there; a plain read could be taken from before.
+    let [seconds, nanos] = unsafe { core::ptr::read_volatile(&raw const time) };
+    let value = crate::config().tsc.at(seconds * 1_000_000_000 + nanos);
+    let mut record = Writer(place(lane, head(lane)));
+    record.word(u64::from(log::INSTR) | LEN << 32);
+    record.word(value);
+    publish(lane, record.0);
+    Some(value)
+}
+
 /// Whether a call that shapes the address space can be made here: it names no memory of ours, nor
 /// text that may be patched.
 fn carries(row: &FastRow, args: &[u64; 6]) -> bool {

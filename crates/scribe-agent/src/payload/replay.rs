@@ -103,6 +103,27 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
     Some(if goes_on(area, lane) { 0 } else { reason::DONE })
 }
 
+/// The recorded answer to an RDTSC, if it is next, and what comes behind it does not concern the
+/// engine.
+pub fn counter(area: &TaskArea) -> Option<u64> {
+    const LEN: u32 = RECORD_HEAD as u32 + 8;
+    let lane = lane(area);
+    let tail = lane.tail.load(Relaxed);
+    if area.pending.load(Relaxed) != 0 || tail + LEN + RECORD_HEAD as u32 > head(lane) {
+        return None;
+    }
+    // SAFETY: a whole record is there, and the head of another.
+    unsafe {
+        let record = place(lane, tail);
+        if word(record) != u64::from(log::INSTR) | 8 << 32 || !leads_on(record.add(LEN as usize)) {
+            return None;
+        }
+        let value = word(record.add(RECORD_HEAD));
+        lane.tail.store(tail + LEN, Release);
+        Some(value)
+    }
+}
+
 /// Calls `f` with tag, content and length of each section between two addresses.
 #[inline(always)]
 unsafe fn each((mut at, end): (*const u8, *const u8), mut f: impl FnMut(u8, *const u8, usize)) {
@@ -125,6 +146,13 @@ fn goes_on(area: &TaskArea, lane: &LaneArea) -> bool {
         return false;
     };
     // SAFETY: a whole record is there.
+    unsafe { leads_on(record) }
+}
+
+/// The same for the record that comes next.
+#[inline(always)]
+unsafe fn leads_on(record: *const u8) -> bool {
+    // SAFETY: its head is there.
     let first = unsafe { word(record) };
     let (kind, flags) = (first as u8, (first >> 8) as u8);
     match kind {

@@ -2,7 +2,7 @@
 
 use super::calls::Kind;
 use super::*;
-use crate::agent::{Place, answer_cpuid, give_up_call, pass_on, set_lane};
+use crate::agent::{Place, answer_cpuid, behind_instruction, give_up_call, pass_on, set_lane};
 use scribe_abi::shared::{ask, mode, phase, reason};
 use scribe_syscalls::{Call, Class, Special};
 use scribe_tracee::inject::call_args;
@@ -214,7 +214,23 @@ impl Recorder {
             return Ok(true);
         }
         if trap && place == Place::Cpuid {
-            answer_cpuid(&self.cpuid, &self.task(id).space.mem, &mut regs)?;
+            let task = self.task(id);
+            let mem = &task.space.mem;
+            let behind = behind_instruction(mem)?;
+            let site = task.space.sites.borrow().by_tail(behind);
+            if site.is_some_and(|site| site.kind == scribe_tracee::patch::Kind::Rdtsc) {
+                let tsc = self.tsc.at(crate::cpu::raw_clock());
+                (regs.rax, regs.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
+                (regs.rip, regs.orig_rax) = (behind, u64::MAX);
+                let (lane, which) = (task.lane, crate::cpu::Trapped::Rdtsc as u16);
+                let values = [tsc].into_iter().collect();
+                self.write(lane, &Record::Instr { which, values });
+                // Its ring may have been full.
+                self.lanes[&lane].area.reset();
+                self.log.maybe_flush();
+            } else {
+                answer_cpuid(&self.cpuid, mem, &mut regs)?;
+            }
             self.stats.instructions += 1;
             self.machine.stopped(tid)?.set_regs(&regs)?;
             self.machine.go(tid, Go::Application, 0)?;

@@ -292,6 +292,8 @@ pub struct Recorder {
     serial: u64,
     files: Files,
     cpuid: Cpuid,
+    /// The counter that the program sees.
+    tsc: scribe_abi::shared::Tsc,
     root: Tid,
     outcome: Option<i32>,
     /// Tasks that hold their token and are to be run.
@@ -524,7 +526,7 @@ impl Recorder {
                 (regs.rcx, regs.rdx) = (c.into(), d.into());
             }
             Trapped::Rdtsc | Trapped::Rdtscp => {
-                let tsc = cpu::rdtsc();
+                let tsc = self.tsc.at(cpu::raw_clock());
                 (regs.rax, regs.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
                 let mut values = vec![tsc];
                 if which == Trapped::Rdtscp {
@@ -537,6 +539,9 @@ impl Recorder {
                 };
                 let lane = task.lane;
                 self.write(lane, &record);
+                if length == 2 && which == Trapped::Rdtsc {
+                    self.patch_place(id, regs.rip - length)?;
+                }
             }
         }
         self.stats.instructions += 1;

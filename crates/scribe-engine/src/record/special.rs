@@ -107,6 +107,9 @@ impl Recorder {
             }
             Special::PrctlSetTsc => match args[1] {
                 1 | 2 => {
+                    // RDTSC is to fault from now on, also where it was patched.
+                    self.unpatch_before_call(id, 0, u64::MAX)?;
+                    self.task(id).space.sites.borrow_mut().off = true;
                     self.task_mut(id).instructions.0 = args[1] == 1;
                     self.answer(id, row, call, 0)
                 }

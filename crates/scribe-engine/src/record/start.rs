@@ -223,8 +223,10 @@ impl Recorder {
             [r.eax, r.ebx, r.ecx, r.edx]
         });
         let first = 2; // 1 is Scribe itself
+        let tsc = crate::cpu::measure_tsc();
         if let Some(shared) = &shared {
             shared.set_cpuid(cpuid.leaves());
+            shared.set_tsc(tsc);
         }
         let mut recorder = Recorder {
             machine: Machine::new(sud),
@@ -262,6 +264,7 @@ impl Recorder {
             ptrace: Default::default(),
             dying: Default::default(),
             chaos: None,
+            tsc,
             xstate,
         };
         recorder.chaos = recorder.options.chaos.map(super::chaos::Chaos::new);

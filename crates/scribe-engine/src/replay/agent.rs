@@ -2,10 +2,13 @@
 //! patched places, which are those of the recording.
 
 use super::*;
-use crate::agent::{LaneMemory, Place, Shared, answer_cpuid, decode_sites, pass_on, set_lane};
+use crate::agent::{
+    LaneMemory, Place, Shared, answer_cpuid, behind_instruction, decode_sites, pass_on, set_lane,
+};
 use scribe_abi::log::RECORD_HEAD;
 use scribe_abi::shared::{RING_LEN, ask, mode, phase, reason};
 use scribe_log::patch;
+use scribe_tracee::patch::Kind as SiteKind;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The part of a lane's records that is read ahead, where the agents of its tasks find it. What
@@ -258,6 +261,20 @@ impl Replayer {
             return Ok(true);
         }
         if trap && place == Place::Cpuid {
+            let task = self.task(id);
+            let behind = behind_instruction(&task.space.mem)?;
+            let site = task.space.sites.borrow().by_tail(behind);
+            if let Some(site) = site.filter(|site| site.kind == SiteKind::Rdtsc) {
+                self.missed(id)?;
+                self.catch_up(lane);
+                (regs.rip, regs.orig_rax) = (site.syscall, u64::MAX);
+                let task = self.task_mut(id);
+                task.app = regs;
+                let length = site.next() - site.syscall;
+                task.state = State::Arrived(Sync::Instruction(Trapped::Rdtsc, length));
+                self.ready.push_back(lane);
+                return Ok(true);
+            }
             answer_cpuid(&self.cpuid, &self.task(id).space.mem, &mut regs)?;
             self.machine.stopped(tid)?.set_regs(&regs)?;
             self.machine.go(tid, Go::Application, 0)?;
