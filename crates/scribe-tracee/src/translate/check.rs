@@ -16,6 +16,31 @@ pub enum Test {
     Memory(u64, u32),
 }
 
+/// Length of the gate in front of the watched place.
+pub const GATE: u32 = 13;
+/// A gate without a comparison: a jump over the rest of it.
+pub const OPEN_GATE: [u8; GATE as usize] = [
+    0xe9, 8, 0, 0, 0, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+];
+
+/// The gate at `head` to a comparison at `check`. Where the flags are free, the first test stands in
+/// the gate itself: in a hot loop, that it fails costs nearly nothing.
+pub fn gate(head: u32, check: u32, tests: &[Test], free_flags: bool) -> [u8; GATE as usize] {
+    let mut emit = Emit::new(head);
+    match tests.first() {
+        Some(Test::Register(register, value)) if free_flags => {
+            emit.compare(*register, *value);
+            emit.bytes(&[0x0f, 0x84]); // je
+            emit.distance(check);
+        }
+        _ => emit.jump(check),
+    }
+    let bytes = emit.finish();
+    let mut gate = [0x90; GATE as usize];
+    gate[..bytes.len()].copy_from_slice(&bytes);
+    gate
+}
+
 /// Most tests: the rest is for the engine.
 pub const MOST: usize = 6;
 

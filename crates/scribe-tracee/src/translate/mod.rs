@@ -25,7 +25,7 @@ mod trace;
 
 pub use check::{MOST as MOST_TESTS, Test};
 
-use check::{CHECK_LEN, check};
+use check::{CHECK_LEN, GATE, OPEN_GATE, check, gate};
 use emit::SLOTS;
 use scribe_abi::PAGE;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -237,7 +237,7 @@ impl Translation {
         let place = watched.place;
         if let Some(&head) = self.blocks.get(&place) {
             // The gate leads to what follows it.
-            process.write(head.into(), &[0xe9, 0, 0, 0, 0])?;
+            process.write(head.into(), &OPEN_GATE)?;
         }
         self.gates.remove(&place);
         // The other traces are what they were: in a loop a detour at each place that ever was
@@ -279,7 +279,7 @@ impl Translation {
     pub fn resume(&self) -> u64 {
         let place = self.watched.as_ref().map_or(0, |watched| watched.place);
         let head = self.blocks.get(&place).copied().unwrap_or(0);
-        u64::from(head) + 5
+        u64::from(head + GATE)
     }
 
     /// A trap in translated code with `rip` behind it. `None`: no trap of ours.
@@ -348,7 +348,7 @@ impl Translation {
 
     /// Where that task goes on, and its rcx, after the tests were changed.
     pub fn leave_check(&self, process: &impl Process) -> crate::Result<(u64, u64)> {
-        Ok((self.resume() - 5, slot(process, 0)?))
+        Ok((self.resume() - u64::from(GATE), slot(process, 0)?))
     }
 
     /// The trace that takes the place of one whose code has changed.
@@ -444,13 +444,13 @@ impl Translation {
             return Ok(());
         };
         let at = self.base + CHECKS;
-        let (bytes, hit) = check(at, head + 5, &watched.tests, self.spoils_flags());
+        let free = self.spoils_flags();
+        let (bytes, hit) = check(at, head + GATE, &watched.tests, free);
+        let gate = gate(head, at, &watched.tests, free);
         self.exits.retain(|_, exit| *exit != Exit::Hit);
         self.exits.insert(hit, Exit::Hit);
         process.write(at.into(), &bytes)?;
-        let mut jump = vec![0xe9];
-        jump.extend_from_slice(&at.wrapping_sub(head + 5).to_le_bytes());
-        process.write(head.into(), &jump)
+        process.write(head.into(), &gate)
     }
 
     /// The translation of an address, made if need be with what it leads to.

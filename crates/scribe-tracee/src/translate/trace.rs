@@ -1,6 +1,7 @@
 //! One trace: code from an address on, along the branches that are not taken, until it leaves by a
 //! jump that always goes elsewhere. A function over bytes.
 
+use super::check::OPEN_GATE;
 use super::emit::{Emit, SLOTS};
 use super::{Exit, Nature};
 use iced_x86::{
@@ -64,8 +65,7 @@ pub fn translate(start: u64, code: &[u8], place: &Place) -> Trace {
         info: InstructionInfoFactory::new(),
     };
     if place.gate {
-        // To the next instruction, until somebody changes it.
-        builder.emit.bytes(&[0xe9, 0, 0, 0, 0]);
+        builder.emit.bytes(&OPEN_GATE);
     }
     let most = match place.nature {
         Nature::Volatile => LONGEST_VOLATILE,
