@@ -14,6 +14,11 @@ const STEPS: (u64, u64) = (0, 9);
 /// The same for being held up.
 const HOLD_MICROS: (u64, u64) = (5, 14);
 const LONG_HOLD_MICROS: (u64, u64) = (8, 14);
+/// How much time single steps and holding up may take: so much at once, then one part in so many of the
+/// run time. A program that is driven by a clock would get nowhere otherwise.
+const ALLOWANCE: (Duration, u32) = (Duration::from_millis(1500), 4);
+/// What a single step costs, about.
+const STEP: Duration = Duration::from_micros(10);
 /// How often priorities are drawn anew: powers of two of microseconds.
 const REROLL_MICROS: (u64, u64) = (9, 16);
 
@@ -24,6 +29,8 @@ pub(super) struct Chaos {
     reroll: Instant,
     held: Vec<(Instant, u32)>,
     places: Places,
+    begin: Instant,
+    spent: Duration,
 }
 
 impl Chaos {
@@ -34,6 +41,8 @@ impl Chaos {
             reroll: Instant::now(),
             held: Vec::new(),
             places: Places::default(),
+            begin: Instant::now(),
+            spent: Duration::ZERO,
         }
     }
 
@@ -64,10 +73,17 @@ impl Chaos {
 
     /// After how many instructions it is stopped; 0: it runs freely.
     pub(super) fn steps(&mut self) -> u32 {
-        match self.once_in(2) {
-            true => self.time(STEPS).as_micros() as u32,
-            false => 0,
+        if !self.once_in(2) || self.is_exhausted() {
+            return 0;
         }
+        let steps = self.time(STEPS).as_micros() as u32;
+        self.spent += STEP * steps;
+        steps
+    }
+
+    fn is_exhausted(&self) -> bool {
+        let (at_once, part) = ALLOWANCE;
+        self.spent > at_once + self.begin.elapsed() / part
     }
 
     /// A place in its program at which it is stopped, if it comes there.
@@ -109,11 +125,16 @@ impl Chaos {
 
     /// For how long a task is held up; more often where it was preempted.
     fn hold(&mut self, preempted: bool) -> Option<Duration> {
-        match preempted {
+        if self.is_exhausted() {
+            return None;
+        }
+        let time = match preempted {
             // Until others come by.
             true => (!self.once_in(3)).then(|| self.time(LONG_HOLD_MICROS)),
             false => self.once_in(12).then(|| self.time(HOLD_MICROS)),
-        }
+        };
+        self.spent += time.unwrap_or_default();
+        time
     }
 
     /// Whether to stop at an instruction by which threads may meet.
