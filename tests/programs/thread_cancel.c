@@ -38,7 +38,7 @@ static void *disabled(void *arg) {
     (void)arg;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     ready = 1;
-    usleep(3000);
+    usleep(300000);
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
     pthread_testcancel();
     return (void *)1;
