@@ -458,9 +458,7 @@ const _: () = assert!(std::mem::offset_of!(shared::Process, text_count) == 24);
 
 /// Answers a patched CPUID that came to the engine, and lets the task go on behind it.
 pub fn answer_cpuid(cpuid: &crate::cpu::Cpuid, mem: &Mem, regs: &mut Regs) -> Result<()> {
-    let [a, b, c, d] = cpuid.answer(regs.rax as u32, regs.rcx as u32);
-    (regs.rax, regs.rbx) = (a.into(), b.into());
-    (regs.rcx, regs.rdx) = (c.into(), d.into());
+    cpuid.fill(regs);
     regs.rip = behind_instruction(mem)?;
     regs.orig_rax = u64::MAX;
     Ok(())
@@ -500,6 +498,9 @@ pub struct Sites {
     pub text: Vec<crate::record::Text>,
     /// Places that cannot be patched: file and offset.
     pub unfit: HashMap<u64, Rc<str>>,
+    /// Places that are to be patched at the next call: what came up there is no event, so nothing
+    /// of it could say when that was.
+    pub learnt: Vec<(u64, crate::record::KnownPlace)>,
     /// Nothing is to be patched any more.
     pub off: bool,
 }
@@ -615,6 +616,7 @@ impl Sites {
         self.text
             .retain(|text| text.end <= start || text.start >= end);
         self.tried.retain(|at, _| !(start..end).contains(at));
+        self.learnt.retain(|(at, _)| !(start..end).contains(at));
         gone
     }
 }

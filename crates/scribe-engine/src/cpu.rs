@@ -2,6 +2,7 @@
 //! counter.
 
 use scribe_abi::shared::Tsc;
+use scribe_tracee::Regs;
 use std::arch::x86_64::{__cpuid_count, _rdtsc};
 
 /// An instruction whose result differs from run to run or from machine to machine.
@@ -129,6 +130,13 @@ impl Cpuid {
         }
         let top = find(0, 0).map_or(0, |basic| basic[0]);
         find(top, if max_subleaf(top) == 0 { 0 } else { sub }).unwrap_or([0; 4])
+    }
+
+    /// Puts the answer to a CPUID that is executed with these registers into them.
+    pub fn fill(&self, regs: &mut Regs) {
+        let [a, b, c, d] = self.answer(regs.rax as u32, regs.rcx as u32);
+        (regs.rax, regs.rbx) = (a.into(), b.into());
+        (regs.rcx, regs.rdx) = (c.into(), d.into());
     }
 
     /// Whether this machine can run what the table promises: every feature bit in it is here.

@@ -119,15 +119,6 @@ impl Breakpoint {
     }
 }
 
-/// Whether a task stands behind a call that it has made and whose trap is still to be reported:
-/// the `syscall` instruction leaves rip in rcx.
-pub fn behind_call(regs: &Regs, mem: &Mem) -> bool {
-    let mut code = [0; 2];
-    regs.rcx == regs.rip
-        && mem.read(regs.rip.wrapping_sub(2), &mut code).is_ok()
-        && code == [0x0f, 5]
-}
-
 /// Asks the kernel for a SIGALRM every `interval`, so that waiting for tasks ends in time to look
 /// after those that do not stop; `None` ends that.
 pub fn tick(interval: Option<std::time::Duration>) {

@@ -155,16 +155,6 @@ impl Recorder {
         Ok(())
     }
 
-    /// What the task's agent has made of its mask.
-    pub(super) fn take_mask(&mut self, id: u32) {
-        if let Some(task) = self.tasks.get_mut(&id)
-            && task.state == State::App
-            && let Some(area) = &task.area
-        {
-            task.mask = area.mask.load(Relaxed);
-        }
-    }
-
     /// How far the agent of a task is with a call.
     pub(super) fn agent_phase(&self, id: u32) -> u32 {
         let area = self.task(id).area.as_ref();
@@ -219,12 +209,9 @@ impl Recorder {
             let behind = behind_instruction(mem)?;
             let site = task.space.sites.borrow().by_tail(behind);
             if site.is_some_and(|site| site.kind == scribe_tracee::patch::Kind::Rdtsc) {
-                let tsc = self.tsc.at(crate::cpu::raw_clock());
-                (regs.rax, regs.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
+                let lane = task.lane;
                 (regs.rip, regs.orig_rax) = (behind, u64::MAX);
-                let (lane, which) = (task.lane, crate::cpu::Trapped::Rdtsc as u16);
-                let values = [tsc].into_iter().collect();
-                self.write(lane, &Record::Instr { which, values });
+                self.count_time(id, cpu::Trapped::Rdtsc, &mut regs);
                 // Its ring may have been full.
                 self.lanes[&lane].area.reset();
                 self.log.maybe_flush();

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 /// A place: how it is patched, and a hash of the bytes that are replaced.
-pub(super) type Place = (Extent, Kind, u32);
+pub(crate) type Place = (Extent, Kind, u32);
 /// Places by their offset in the text.
 pub(super) type Places = BTreeMap<u32, Option<Place>>;
 

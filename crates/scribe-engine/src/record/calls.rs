@@ -127,8 +127,9 @@ impl Recorder {
 
     /// The task stands behind its call with these registers.
     pub(super) fn call_at(&mut self, id: u32, regs: Regs) -> Result<()> {
-        let task = self.task_mut(id);
-        task.app = regs;
+        self.task_mut(id).app = regs;
+        self.patch_learnt(id)?;
+        let task = self.task(id);
         if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
             return self.abort_call(id);
         }

@@ -4,7 +4,7 @@
 //! or the signal, goes on there.
 
 use super::*;
-use crate::point::{Breakpoint, EFLAGS_TF, Point, behind_call, tick};
+use crate::point::{Breakpoint, EFLAGS_TF, Point, tick};
 use scribe_abi::PAGE;
 use scribe_tracee::near;
 
@@ -22,9 +22,7 @@ const SHORTEST: Duration = Duration::from_micros(10);
 const DRAIN: Duration = Duration::from_millis(250);
 /// No more than one part in so many of the time is spent on stops: large memory takes long to hash.
 const SHARE: u32 = 30;
-/// Bytes of memory around a stack pointer, and words at other places, that are written to tell
-/// states apart.
-const STACK_BYTES: u64 = 64;
+/// Words at places that the code around names, which are written to tell states apart.
 const WORDS: usize = 32;
 /// Bytes before and behind what a register leads to.
 const AROUND: u64 = 64;
@@ -38,9 +36,9 @@ pub(super) struct Run {
     not_before: Instant,
     /// A stop was asked for.
     asked: bool,
-    /// The task runs to behind an instruction in whose middle it may stand.
+    /// It runs to here: behind an instruction in whose middle it may stand, or where chaos stops it.
     pub over: Option<Breakpoint>,
-    /// The point of its last stop, if that was the last that happened to it.
+    /// The point of its last stop.
     last: Option<Point>,
     /// It was found in the same state twice: it waits in a loop.
     spins: bool,
@@ -144,9 +142,7 @@ impl Recorder {
         if !self.ticking {
             return Ok(());
         }
-        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
-            self.take_mask(id);
-        }
+        self.tasks.values_mut().for_each(|task| task.take_mask());
         let watched: Vec<(u32, Duration)> = self
             .tasks
             .keys()
@@ -188,22 +184,21 @@ impl Recorder {
         if self.asked_in_agent(id)? {
             return Ok(true);
         }
-        let task = self.task(id);
-        let tid = task.tid;
-        let regs = self.machine.stopped(tid)?.regs()?;
-        if let Some(over) = &task.run.over {
-            if over.hit(&regs) {
-                // Its trap is still to be reported, unless it jumped here.
-                self.machine.go(tid, Go::Application, 0)?;
-                return Ok(true);
-            }
-            if self.chaos.is_some() {
-                self.end_over(id)?;
-            }
+        let tid = self.task(id).tid;
+        let stopped = self.machine.stopped(tid)?;
+        let regs = stopped.regs()?;
+        // A call, a fault or a breakpoint that it has run into is still to be reported: where that
+        // stands is no state between two instructions.
+        let trapped = stopped.pending(false)?.iter().any(|info| {
+            let signal = i32::from_le_bytes([info[0], info[1], info[2], info[3]]);
+            signals::is_synchronous(signal, info)
+        });
+        if !trapped && self.chaos.is_some() {
+            self.end_over(id)?;
         }
         let task = self.task(id);
         let mem = &task.space.mem;
-        if task.run.over.is_some() || behind_call(&regs, mem) || !self.machine.sud {
+        if trapped || task.run.over.is_some() || !self.machine.sud {
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);
         }
@@ -380,7 +375,6 @@ fn near_memory(mem: &scribe_tracee::Mem, regs: &Regs) -> Vec<(u64, Vec<u8>)> {
     for addr in operands.into_iter().take(WORDS) {
         add(addr, 8);
     }
-    add(regs.rsp, STACK_BYTES);
     // What registers lead to: in an interpreter the program's variables are there, and nowhere in
     // the code around.
     let pointers = crate::regs::general(regs);

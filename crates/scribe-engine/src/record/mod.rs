@@ -27,6 +27,7 @@ mod special;
 mod start;
 mod tasks;
 
+pub(crate) use cache::Place as KnownPlace;
 pub(crate) use patches::Text;
 pub(crate) use start::agent_file;
 pub use start::sud_available;
@@ -235,6 +236,15 @@ impl Task {
         call.is_some_and(|call| matches!(call.kind, calls::Kind::Parked))
     }
 
+    /// Takes over what its agent has made of its mask.
+    fn take_mask(&mut self) {
+        if self.state == State::App
+            && let Some(area) = &self.area
+        {
+            self.mask = area.mask.load(Relaxed);
+        }
+    }
+
     /// The address that clone's CHILD_SETTID and CHILD_CLEARTID are about.
     fn child_tid_address(&self) -> u64 {
         if self.app.rax as i64 == libc::SYS_clone3 {
@@ -398,7 +408,7 @@ impl Recorder {
             }
             return Ok(());
         };
-        self.take_mask(id);
+        self.task_mut(id).take_mask();
         match event.stop {
             Stop::Signal(signal) => self.on_signal_stop(id, signal),
             Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => self.on_new_task(id),
@@ -490,11 +500,18 @@ impl Recorder {
     /// kernel without 32-bit emulation. No event: replay answers the same.
     fn foreign_call(&mut self, id: u32) -> Result<()> {
         self.warn_once("32-bit system calls (int $0x80) are answered with ENOSYS".into());
-        let task = self.tasks.get_mut(&id).expect("the task exists");
-        let mut regs = self.machine.stopped(task.tid)?.regs()?;
+        let mut regs = self.machine.stopped(self.task(id).tid)?.regs()?;
         regs.rax = -i64::from(libc::ENOSYS) as u64;
-        task.app = regs;
-        self.resume_application(id)
+        self.carry_on(id, regs)
+    }
+
+    /// Goes on from a stop that is no event. As replay does not know where it was, nothing may happen
+    /// there: no signal, no other task's turn, no record.
+    fn carry_on(&mut self, id: u32, mut regs: Regs) -> Result<()> {
+        regs.orig_rax = u64::MAX;
+        let tid = self.task(id).tid;
+        self.machine.stopped(tid)?.set_regs(&regs)?;
+        self.run_on(id)
     }
 
     /// An instruction that was made to fault; true if the fault was one.
@@ -514,43 +531,46 @@ impl Recorder {
         }) {
             return Ok(false);
         }
+        let at = regs.rip;
         regs.rip += length;
-        match which {
-            Trapped::Cpuid => {
-                let at = regs.rip - length;
-                if length == 2 {
-                    self.patch_place(id, at)?;
-                }
-                let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
-                (regs.rax, regs.rbx) = (a.into(), b.into());
-                (regs.rcx, regs.rdx) = (c.into(), d.into());
-            }
-            Trapped::Rdtsc | Trapped::Rdtscp => {
-                let tsc = self.tsc.at(cpu::raw_clock());
-                (regs.rax, regs.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
-                let mut values = vec![tsc];
-                if which == Trapped::Rdtscp {
-                    regs.rcx = 0;
-                    values.push(0);
-                }
-                let record = Record::Instr {
-                    which: which as u16,
-                    values: values.into_iter().collect(),
-                };
-                let lane = task.lane;
-                self.write(lane, &record);
-                if length == 2 && which == Trapped::Rdtsc {
-                    self.patch_place(id, regs.rip - length)?;
-                }
-            }
-        }
         self.stats.instructions += 1;
-        let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
-        task.app = regs;
+        if which == Trapped::Cpuid {
+            self.cpuid.fill(&mut regs);
+            if length == 2 {
+                self.learn_place(id, at);
+            }
+            if !self.traced(id) {
+                self.carry_on(id, regs)?;
+                return Ok(true);
+            }
+        } else {
+            if length == 2 {
+                self.patch_place(id, at)?;
+            }
+            self.count_time(id, which, &mut regs);
+        }
+        self.task_mut(id).app = regs;
         if !self.emulated_step(id, which != Trapped::Cpuid)? {
             self.resume_application(id)?;
         }
         Ok(true)
+    }
+
+    /// Answers an RDTSC or RDTSCP, and records that.
+    fn count_time(&mut self, id: u32, which: Trapped, regs: &mut Regs) {
+        let tsc = self.tsc.at(cpu::raw_clock());
+        (regs.rax, regs.rdx) = (tsc & 0xffff_ffff, tsc >> 32);
+        let mut values = vec![tsc];
+        if which == Trapped::Rdtscp {
+            regs.rcx = 0;
+            values.push(0);
+        }
+        let lane = self.task(id).lane;
+        let record = Record::Instr {
+            which: which as u16,
+            values: values.into_iter().collect(),
+        };
+        self.write(lane, &record);
     }
 
     // ---- the token ----

@@ -61,12 +61,37 @@ impl Recorder {
     /// An instruction at `at` came by trap: its place is remembered, and patched if that is safe
     /// and worthwhile.
     pub(super) fn patch_place(&mut self, id: u32, at: u64) -> Result<()> {
+        match self.worth_patching(id, at) {
+            Some(place) => self.patch(id, &[(at, place)], 0),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for an instruction that is no event: it is patched at the task's next call.
+    pub(super) fn learn_place(&mut self, id: u32, at: u64) {
+        if let Some(place) = self.worth_patching(id, at) {
+            let space = &self.task(id).space;
+            space.sites.borrow_mut().learnt.push((at, place));
+        }
+    }
+
+    /// The task has come to a call: patches what it learnt on the way.
+    pub(super) fn patch_learnt(&mut self, id: u32) -> Result<()> {
+        let space = &self.task(id).space;
+        let learnt = std::mem::take(&mut space.sites.borrow_mut().learnt);
+        match learnt.is_empty() {
+            true => Ok(()),
+            false => self.patch(id, &learnt, 0),
+        }
+    }
+
+    fn worth_patching(&mut self, id: u32, at: u64) -> Option<Place> {
         if self.shared.is_none() || self.ptrace.in_use() {
-            return Ok(());
+            return None;
         }
         let space = self.task(id).space.clone();
         if !space.agent.get() || space.sites.borrow().off {
-            return Ok(());
+            return None;
         }
         let tried = {
             let mut sites = space.sites.borrow_mut();
@@ -78,21 +103,18 @@ impl Recorder {
             if let Some(name) = space.sites.borrow().unfit.get(&at) {
                 *self.stats.unpatched.entry(name.to_string()).or_default() += 1;
             }
-            return Ok(());
+            return None;
         }
         let place = self.place_at(id, at);
         if tried < WORTH {
-            return Ok(());
+            return None;
         }
         // Whatever comes of it, it is not tried again.
         space.sites.borrow_mut().tried.insert(at, u32::MAX);
-        match place {
-            Some(place) => self.patch(id, &[(at, place)], 0),
-            None => {
-                self.note_unfit(id, at);
-                Ok(())
-            }
+        if place.is_none() {
+            self.note_unfit(id, at);
         }
+        place
     }
 
     /// How a place can be patched.

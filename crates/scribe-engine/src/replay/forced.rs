@@ -9,6 +9,9 @@ use scribe_tracee::patch::Kind;
 use scribe_tracee::translate::{self, MOST_TESTS, Nature, Next, Test, Translation};
 use scribe_tracee::{Mem, maps};
 
+/// `int $0x80`.
+const INT_80: [u8; 2] = [0xcd, 0x80];
+
 /// CF, PF, AF, ZF, SF, OF.
 const STATUS: u64 = 0x8d5;
 
@@ -194,8 +197,13 @@ impl Replayer {
                 match Trapped::decode(&code[..got]) {
                     Some((Trapped::Cpuid, length)) if task.instructions.1 => {
                         // From the table: no event.
-                        answer(&self.cpuid, &mut regs);
+                        self.cpuid.fill(&mut regs);
                         regs.rip = translation.go_on(&view, ip + length)?;
+                    }
+                    _ if code[..got].starts_with(&INT_80) => {
+                        // A foreign call: no event either.
+                        regs.rax = -i64::from(libc::ENOSYS) as u64;
+                        regs.rip = translation.go_on(&view, ip + INT_80.len() as u64)?;
                     }
                     _ => match space.sites.borrow().around(ip) {
                         // Its agent answers; no event either.
@@ -285,12 +293,6 @@ impl Replayer {
             known.expire();
         }
     }
-}
-
-fn answer(cpuid: &Cpuid, regs: &mut Regs) {
-    let [a, b, c, d] = cpuid.answer(regs.rax as u32, regs.rcx as u32);
-    (regs.rax, regs.rbx) = (a.into(), b.into());
-    (regs.rcx, regs.rdx) = (c.into(), d.into());
 }
 
 /// By what the recorded state can be told from others.

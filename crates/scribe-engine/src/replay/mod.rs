@@ -417,11 +417,8 @@ impl Replayer {
                 let (tsc, cpuid) = task.instructions;
                 if which == Trapped::Cpuid && cpuid {
                     // From the table: no event.
-                    let [a, b, c, d] = self.cpuid.answer(regs.rax as u32, regs.rcx as u32);
-                    let app = &mut task.app;
-                    (app.rax, app.rbx) = (a.into(), b.into());
-                    (app.rcx, app.rdx) = (c.into(), d.into());
-                    app.rip += length;
+                    self.cpuid.fill(&mut task.app);
+                    task.app.rip += length;
                     if self.stepped(id) {
                         return Ok(());
                     }
