@@ -53,16 +53,39 @@ pub fn raw_clock() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The counter that the recording shows, measured for a moment: its rate is right to some parts in
-/// ten thousand.
-pub fn measure_tsc() -> Tsc {
-    let (ns, ticks) = (raw_clock(), rdtsc());
-    loop {
-        let (now, then) = (raw_clock(), rdtsc());
-        if now >= ns + 200_000 {
-            let passed = u128::from(then.saturating_sub(ticks)) << 32;
-            let rate = (passed / u128::from(now - ns)) as u64;
-            return Tsc { ns, ticks, rate };
+/// A moment by the clock and by the counter.
+pub struct Moment {
+    ns: u64,
+    ticks: u64,
+}
+
+impl Moment {
+    /// This one: of several readings that between whose counters the least time passed, as an
+    /// interruption in between makes the two belong to different moments.
+    pub fn now() -> Moment {
+        let readings = (0..8).map(|_| {
+            let (before, ns, after) = (rdtsc(), raw_clock(), rdtsc());
+            let gap = after.saturating_sub(before);
+            let ticks = before + gap / 2;
+            (gap, Moment { ns, ticks })
+        });
+        let (_, moment) = readings
+            .min_by_key(|(gap, _)| *gap)
+            .expect("there are eight");
+        moment
+    }
+
+    /// The counter that the recording shows, measured since then, which should be some 200 us ago.
+    /// All that a program could notice is a rate that is a little off.
+    pub fn measure(&self) -> Tsc {
+        let Moment { ns, ticks } = *self;
+        loop {
+            let now = Moment::now();
+            if now.ns >= ns + 200_000 {
+                let passed = u128::from(now.ticks.saturating_sub(ticks)) << 32;
+                let rate = (passed / u128::from(now.ns - ns)) as u64;
+                return Tsc { ns, ticks, rate };
+            }
         }
     }
 }

@@ -216,6 +216,7 @@ impl Recorder {
         }
         let agent_image = agent_file().map_err(setup("creating the agent's image"))?;
         let shared = agent::shared(&options, sud);
+        let begin = crate::cpu::Moment::now();
         let pid = spawn(&options)?;
         let cpuid = Cpuid::host();
         let xstate = XstateLayout::from_cpuid(|leaf, sub| {
@@ -223,7 +224,7 @@ impl Recorder {
             [r.eax, r.ebx, r.ecx, r.edx]
         });
         let first = 2; // 1 is Scribe itself
-        let tsc = crate::cpu::measure_tsc();
+        let tsc = begin.measure();
         if let Some(shared) = &shared {
             shared.set_cpuid(cpuid.leaves());
             shared.set_tsc(tsc);
