@@ -276,6 +276,7 @@ impl Replayer {
                 return Ok(true);
             }
             answer_cpuid(&self.cpuid, &self.task(id).space.mem, &mut regs)?;
+            regs.rip = self.still_translated(id, regs.rip)?;
             self.machine.stopped(tid)?.set_regs(&regs)?;
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);

@@ -269,6 +269,23 @@ impl Replayer {
         Ok(true)
     }
 
+    /// Where a task goes on that was stopped, not at an event, outside of translated code (in its
+    /// agent): in translated code again if it looks for a point.
+    pub(super) fn still_translated(&self, id: u32, rip: u64) -> Result<u64> {
+        let task = self.task(id);
+        let Some(search) = &task.search else {
+            return Ok(rip);
+        };
+        let view = View {
+            mem: &task.space.mem,
+            maps: &search.maps,
+        };
+        match task.space.translation.borrow_mut().as_mut() {
+            Some(translation) => Ok(translation.go_on(&view, rip)?),
+            None => Ok(rip),
+        }
+    }
+
     /// The task reached a sync point without having passed the recorded point.
     pub(super) fn missed(&mut self, id: u32) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
