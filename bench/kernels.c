@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -36,6 +39,9 @@ static void *takes_turns(void *arg) {
     return NULL;
 }
 
+static void *returns(void *arg) { return arg; }
+static void handles(int signal) { (void)signal; }
+
 int main(int argc, char **argv) {
     if (argc != 3) return 2;
     const char *name = argv[1];
@@ -54,6 +60,40 @@ int main(int argc, char **argv) {
             clock_gettime(CLOCK_MONOTONIC, &ts);
             sum[0] += ts.tv_nsec;
         }
+    } else if (strcmp(name, "spawn") == 0) {
+        char *args[] = {"/bin/true", NULL};
+        for (long i = 0; i < count; i++) {
+            pid_t c;
+            int status;
+            if (posix_spawn(&c, args[0], NULL, NULL, args, NULL) || waitpid(c, &status, 0) != c) return 1;
+        }
+    } else if (strcmp(name, "fork") == 0) {
+        for (long i = 0; i < count; i++) {
+            int status;
+            pid_t c = fork();
+            if (c == 0) _exit(0);
+            if (waitpid(c, &status, 0) != c) return 1;
+        }
+    } else if (strcmp(name, "pthread") == 0) {
+        for (long i = 0; i < count; i++) {
+            if (pthread_create(&t, NULL, returns, NULL)) return 1;
+            pthread_join(t, NULL);
+        }
+    } else if (strcmp(name, "mmap") == 0) {
+        for (long i = 0; i < count; i++) {
+            void *at = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (at == MAP_FAILED || munmap(at, 4096)) return 1;
+        }
+    } else if (strcmp(name, "signal") == 0) {
+        signal(SIGUSR1, handles);
+        for (long i = 0; i < count; i++) kill(getpid(), SIGUSR1);
+    } else if (strcmp(name, "mask") == 0) {
+        sigset_t set, old;
+        sigemptyset(&set);
+        sigaddset(&set, SIGUSR2);
+        for (long i = 0; i < count; i++) sigprocmask(i & 1 ? SIG_UNBLOCK : SIG_BLOCK, &set, &old);
+    } else if (strcmp(name, "rdtsc") == 0) {
+        for (long i = 0; i < count; i++) sum[0] += __builtin_ia32_rdtsc() & 1;
     } else if (strcmp(name, "turns") == 0) {
         pthread_create(&t, NULL, takes_turns, (void *)1);
         takes_turns((void *)0);
