@@ -126,6 +126,8 @@ pub mod by {
     pub const BOTH: u8 = 2;
     /// The agent makes it: it changes the mask of blocked signals.
     pub const MASK: u8 = 3;
+    /// The agent makes it if no signal's action is another afterwards.
+    pub const ACTION: u8 = 4;
 }
 
 /// No argument.

@@ -251,6 +251,9 @@ pub struct TaskArea {
     pub mask: AtomicU64,
     /// Signals that the engine keeps for the task.
     pub held: AtomicU64,
+    /// Signals whose action is the default, as far as the engine knows: one that it does not name here
+    /// may be, too.
+    pub default_actions: AtomicU64,
     /// What the agent gives the kernel.
     pub kernel_mask: u64,
     /// See [`counter`].

@@ -67,14 +67,13 @@ fn slow_row(row: &Row) -> FastRow {
 
 /// The row, if the agent can do all that it says.
 pub fn fast_row(row: &Row) -> Option<FastRow> {
-    let masks = row.class == Class::Special(Special::RtSigprocmask);
-    if row.class != Class::Emulate && !masks {
-        return None;
-    }
-    let mut fast = head(row);
-    if masks {
-        fast.slow = by::MASK;
-    }
+    let slow = match row.class {
+        Class::Emulate => by::AGENT,
+        Class::Special(Special::RtSigprocmask) => by::MASK,
+        Class::Special(Special::RtSigaction) => by::ACTION,
+        _ => return None,
+    };
+    let mut fast = FastRow { slow, ..head(row) };
     let never = row.block == Block::Never;
     (fast.effect, fast.fd_arg, fast.effect_arg) = match row.effect {
         Effect::Reads(fd) | Effect::ReadsAt(fd) => (effect::READS, fd, 0),
@@ -112,7 +111,7 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         | Effect::Creds
         | Effect::Limits
         | Effect::System => (effect::NONE, NO_ARG, 0),
-        Effect::Signals if masks => (effect::NONE, NO_ARG, 0),
+        Effect::Signals if slow != by::AGENT => (effect::NONE, NO_ARG, 0),
         _ => return None,
     };
     fast.block = match row.block {

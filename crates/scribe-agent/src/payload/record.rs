@@ -64,6 +64,8 @@ fn attempt(area: &mut TaskArea) -> Attempt {
             area.phase.store(phase::MADE, Release);
             return Err((reason::CARRIED, counter::CARRIED));
         }
+        // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
+        Some(row) if row.slow == by::ACTION && unsafe { mask::keeps_actions(area, &args) } => row,
         Some(row) if row.slow == by::MASK => return masking(area, lane, row),
         _ => return Err((reason::CALL, counter::NO_ROW)),
     };
@@ -107,6 +109,10 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     begin(&mut record, hash, &args, &plan, config.level, keep);
     let ret = kernel(area, &numbers(area, &args));
     returned(area, ret)?;
+    // SAFETY: as above.
+    if row.slow == by::ACTION && !unsafe { mask::tells(&args, ret) } {
+        return odd;
+    }
     area.hash.store(hash, Relaxed);
     area.phase.store(phase::MADE, Release);
     note_descriptors(area, row, ret);

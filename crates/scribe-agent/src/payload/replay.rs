@@ -66,7 +66,12 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
     let row = crate::config()
         .table
         .find(nr, &args)
-        .filter(|row| matches!(row.slow, by::AGENT | by::MASK))?;
+        .filter(|row| match row.slow {
+            by::AGENT | by::MASK => true,
+            // SAFETY: as below.
+            by::ACTION => unsafe { mask::keeps_actions(area, &args) },
+            _ => false,
+        })?;
     let mut plan = Plan::new();
     // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
     unsafe {

@@ -114,6 +114,8 @@ impl Recorder {
             area.pending.store(waits.into(), Relaxed);
             area.mask.store(task.mask, Relaxed);
             area.held.store(task.stash.pending().0, Relaxed);
+            let defaults = task.sighand.borrow().defaults().0;
+            area.default_actions.store(defaults, Relaxed);
             area.phase.store(phase::OUTSIDE, Relaxed);
             let to = if may { mode::RECORD } else { mode::PASS };
             area.mode.store(to, Relaxed);
@@ -129,6 +131,17 @@ impl Recorder {
         self.log.drain(task.lane);
         lane.area.reset();
         Ok(())
+    }
+
+    /// Tells the agents of all that share a task's dispositions which are the default.
+    pub(super) fn tell_actions(&self, id: u32) {
+        let of = &self.task(id).sighand;
+        let defaults = of.borrow().defaults().0;
+        let sharing = self.tasks.values();
+        let sharing = sharing.filter(|task| Rc::ptr_eq(&task.sighand, of));
+        for area in sharing.filter_map(|task| task.area.as_ref()) {
+            area.default_actions.store(defaults, Relaxed);
+        }
     }
 
     /// Agents of all tasks pass on what they are at: something has begun that they cannot do.

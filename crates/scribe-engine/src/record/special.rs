@@ -168,25 +168,35 @@ impl Recorder {
             Err(errno) => return self.answer(id, row, call, -i64::from(errno.0)),
         };
         let stored = stored(task);
-        // The kernel must know what is ignored (children, exec).
-        let news = stored.to_bytes() != known.to_bytes();
-        if action.is_some() && news && !Mask::FORCED.has(signal as u32) {
+        self.tell_actions(id);
+        let task = self.task(id);
+        // The kernel must know what is ignored (children, exec), and answers in the agent. What the
+        // agent may have set changes no action: it concerns defaults.
+        let mut before = before.to_bytes();
+        let agents = known.handler == libc::SIG_DFL as u64;
+        let news = action.is_some() && (agents || stored.to_bytes() != known.to_bytes());
+        if (news || agents && old != 0) && !Mask::FORCED.has(signal as u32) {
             let at = scribe_abi::AGENT_STRINGS;
             let (tid, app, space) = (task.tid, task.app, task.space.clone());
-            let mut image = stored.to_bytes();
-            let mask = signals::kernel_mask(stored.mask);
-            image[24..32].copy_from_slice(&mask.to_le_bytes());
-            space.mem.write(at, &image)?;
-            let args = [signal as u64, at, 0, 8, 0, 0];
+            // With the mask as it is: no handler is ever entered by the kernel.
+            space.mem.write(at, &stored.to_bytes())?;
+            let set = if news { at } else { 0 };
+            let args = [signal as u64, set, at + 32, 8, 0, 0];
             self.machine
                 .inject(tid, &app, libc::SYS_rt_sigaction, args)?;
-            space.mem.write(at, &[0; 32])?;
+            let mut told = [0; 32];
+            space.mem.read(at + 32, &mut told)?;
+            // Not if its first signal has used it up.
+            if agents && told[..8] == before[..8] {
+                before = told;
+            }
+            space.mem.write(at, &[0; 64])?;
             self.take_strays(id);
         }
         if old == 0 {
             return self.answer(id, row, call, 0);
         }
-        self.answer_with(id, row, call, 0, &[(old, &before.to_bytes())])
+        self.answer_with(id, row, call, 0, &[(old, &before)])
     }
 
     fn sigprocmask(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {

@@ -199,6 +199,8 @@ impl Replayer {
         if let Some(area) = &task.area {
             area.phase.store(phase::OUTSIDE, Relaxed);
             area.mask.store(task.mask, Relaxed);
+            let defaults = task.sighand.borrow().defaults().0;
+            area.default_actions.store(defaults, Relaxed);
             // While a point between two sync points is looked for there are no records to take.
             area.pending.store(task.search.is_some().into(), Relaxed);
         }

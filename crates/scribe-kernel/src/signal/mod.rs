@@ -264,6 +264,13 @@ impl Dispositions {
         Ok(old)
     }
 
+    /// The signals whose action is the default.
+    pub fn defaults(&self) -> Mask {
+        let bits = self.0.iter().enumerate();
+        let bits = bits.map(|(i, d)| u64::from(d.handler == SIG_DFL) << i);
+        Mask(bits.fold(0, |all, bit| all | bit))
+    }
+
     /// exec, and `CLONE_CLEAR_SIGHAND` (`flush_signal_handlers`): handlers become default, what is
     /// ignored stays ignored, flags and masks are cleared.
     pub fn exec_reset(&mut self) {
