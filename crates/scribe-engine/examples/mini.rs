@@ -21,6 +21,7 @@ fn main() {
             no_agent: false,
             no_sud: false,
             dump: None,
+            to: None,
             output: Box::new(|stream, bytes| {
                 if stream == 2 {
                     std::io::stderr().write_all(bytes).unwrap();
@@ -43,7 +44,7 @@ fn main() {
         eprintln!("[replay: {:?}]", replayer.stats());
         match result {
             Ok(Ending::Complete(outcome)) => std::process::exit(outcome.shell_status()),
-            Ok(Ending::Cut) => eprintln!("scribe: cut"),
+            Ok(Ending::Cut | Ending::Bookmark(_)) => eprintln!("scribe: cut"),
             Err(scribe_engine::ReplayError::Divergence(d)) => {
                 eprintln!("scribe: {d}");
                 for r in d.history.iter().chain(&d.expected) {

@@ -29,6 +29,10 @@ pub struct AddressSpace {
     pub sites: RefCell<Sites>,
     /// The memory shared with the engine is mapped in it.
     pub agent: Cell<bool>,
+    /// Where the vDSO was put, while recording.
+    pub vdso: Cell<(u64, u64)>,
+    /// How far before it the kernel had put the data that its own uses.
+    pub vvar_gap: Cell<Option<u64>>,
     /// Its code as replays run it before forced stops.
     pub translation: RefCell<Option<Translation>>,
 }
@@ -44,6 +48,8 @@ impl AddressSpace {
             brk: Cell::new(0),
             sites: RefCell::default(),
             agent: Cell::new(false),
+            vdso: Cell::new((0, 0)),
+            vvar_gap: Cell::new(None),
             translation: RefCell::default(),
         })
     }
@@ -58,6 +64,8 @@ impl AddressSpace {
             brk: self.brk.clone(),
             sites: self.sites.clone(),
             agent: self.agent.clone(),
+            vdso: self.vdso.clone(),
+            vvar_gap: self.vvar_gap.clone(),
             translation: self.translation.clone(),
         })
     }

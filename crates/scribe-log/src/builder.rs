@@ -2,7 +2,7 @@
 
 use crate::record::{self, MAX_DATA};
 use crate::section_writer::SectionWriter;
-use crate::types::kind;
+use crate::types::{flags, kind};
 use std::ops::{Deref, DerefMut};
 
 /// A record under construction at the end of a buffer. The methods of [`SectionWriter`] append
@@ -103,7 +103,16 @@ pub fn begin_start(buf: &mut Vec<u8>) -> RecordBuilder<'_> {
 
 /// Begins a [`crate::Record::End`].
 pub fn begin_end(buf: &mut Vec<u8>, status: i32, events: u64) -> RecordBuilder<'_> {
-    let b = RecordBuilder::new(buf, kind::END, 0, 0);
+    end(buf, status, events, 0)
+}
+
+/// Begins a [`crate::Record::End`] of a recording whose program goes on.
+pub fn begin_detached(buf: &mut Vec<u8>, events: u64) -> RecordBuilder<'_> {
+    end(buf, 0, events, flags::DETACHED)
+}
+
+fn end(buf: &mut Vec<u8>, status: i32, events: u64, flags: u8) -> RecordBuilder<'_> {
+    let b = RecordBuilder::new(buf, kind::END, flags, 0);
     b.w.buf.extend_from_slice(&status.to_le_bytes());
     b.w.buf.extend_from_slice(&events.to_le_bytes());
     b

@@ -30,8 +30,8 @@ mod types;
 mod writer;
 
 pub use builder::{
-    RecordBuilder, begin_end, begin_exec, begin_exit, begin_forced, begin_start, begin_syscall,
-    begin_tracer, put_data, put_instr, put_switch,
+    RecordBuilder, begin_detached, begin_end, begin_exec, begin_exit, begin_forced, begin_start,
+    begin_syscall, begin_tracer, put_data, put_instr, put_switch,
 };
 pub use chunk::{MAX_CHUNK_RAW, VERSION_MAJOR, VERSION_MINOR};
 pub use error::{LogError, RecordError, Result};
@@ -44,8 +44,8 @@ pub use section::{
 };
 pub use section_writer::SectionWriter;
 pub use types::{
-    End, Exec, Exit, FileInfo, Forced, Signal, Start, Syscall, Tracer, Unknown, Values, action,
-    file_flags, flags, instr, kind, patch, place,
+    BookmarkTask, End, Exec, Exit, FileInfo, Forced, Signal, Start, Syscall, Tracer, Unknown,
+    Values, action, file_flags, flags, instr, kind, patch, place,
 };
 pub use writer::{LogWriter, Stats, WriteOptions};
 

@@ -4,7 +4,8 @@ use crate::bytes::Cur;
 use crate::error::RecordError;
 use crate::section::Sections;
 use crate::types::{
-    End, Exec, Exit, FileInfo, Forced, Signal, Start, Syscall, Tracer, Unknown, Values, flags, kind,
+    BookmarkTask, End, Exec, Exit, FileInfo, Forced, Signal, Start, Syscall, Tracer, Unknown,
+    Values, flags, kind,
 };
 use std::borrow::Cow;
 
@@ -105,6 +106,10 @@ pub enum Record<'a> {
     Bookmark {
         /// Its number.
         id: u32,
+        /// Nanoseconds since the recording began.
+        time: u64,
+        /// The tasks of this lane.
+        tasks: Vec<BookmarkTask>,
         /// Its name.
         text: Cow<'a, [u8]>,
     },
@@ -297,10 +302,19 @@ impl<'a> Record<'a> {
                 bytes: c.rest().into(),
             },
             kind::NOTE => Record::Note { text: body.into() },
-            kind::BOOKMARK => Record::Bookmark {
-                id: rd!(c.u32()),
-                text: c.rest().into(),
-            },
+            kind::BOOKMARK => {
+                let (id, count, time) = (rd!(c.u32()), rd!(c.u32()), rd!(c.u64()));
+                let mut tasks = Vec::new();
+                for _ in 0..count {
+                    tasks.push(rd!(bookmark_task(&mut c)));
+                }
+                Record::Bookmark {
+                    id,
+                    time,
+                    tasks,
+                    text: c.rest().into(),
+                }
+            }
             kind::GAP => Record::Gap {
                 lost: rd!(c.u64()),
                 text: c.rest().into(),
@@ -308,6 +322,7 @@ impl<'a> Record<'a> {
             kind::END => Record::End(End {
                 status: rd!(c.i32()),
                 events: rd!(c.u64()),
+                detached: flags & crate::types::flags::DETACHED != 0,
                 sections: Sections::parse(c.rest())?,
             }),
             kind => Record::Unknown(Unknown {
@@ -347,7 +362,7 @@ impl<'a> Record<'a> {
             Record::Note { .. } => (kind::NOTE, 0, 0),
             Record::Bookmark { .. } => (kind::BOOKMARK, 0, 0),
             Record::Gap { .. } => (kind::GAP, 0, 0),
-            Record::End(_) => (kind::END, 0, 0),
+            Record::End(e) => (kind::END, if e.detached { flags::DETACHED } else { 0 }, 0),
             Record::Unknown(u) => (u.kind, u.flags, u.arg),
         };
         begin(out, kind, flags, arg);
@@ -425,8 +440,24 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(bytes);
             }
             Record::Note { text } => out.extend_from_slice(text),
-            Record::Bookmark { id, text } => {
+            Record::Bookmark {
+                id,
+                time,
+                tasks,
+                text,
+            } => {
                 out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&(tasks.len() as u32).to_le_bytes());
+                out.extend_from_slice(&time.to_le_bytes());
+                for task in tasks {
+                    let what = task.regs.map_or(0, |_| flags::HAS_REGS)
+                        | task.mem.map_or(0, |_| flags::HAS_MEM)
+                        | if task.in_call { flags::IN_CALL } else { 0 };
+                    out.extend_from_slice(&task.task.to_le_bytes());
+                    out.extend_from_slice(&u32::from(what).to_le_bytes());
+                    out.extend_from_slice(&task.regs.unwrap_or(0).to_le_bytes());
+                    out.extend_from_slice(&task.mem.unwrap_or(0).to_le_bytes());
+                }
                 out.extend_from_slice(text);
             }
             Record::Gap { lost, text } => {
@@ -506,8 +537,15 @@ impl<'a> Record<'a> {
                 bytes: owned(bytes),
             },
             Record::Note { text } => Record::Note { text: owned(text) },
-            Record::Bookmark { id, text } => Record::Bookmark {
+            Record::Bookmark {
                 id,
+                time,
+                tasks,
+                text,
+            } => Record::Bookmark {
+                id,
+                time,
+                tasks,
                 text: owned(text),
             },
             Record::Gap { lost, text } => Record::Gap {
@@ -524,6 +562,17 @@ impl<'a> Record<'a> {
             }),
         }
     }
+}
+
+fn bookmark_task(c: &mut Cur<'_>) -> Option<BookmarkTask> {
+    let (task, what, regs, mem) = (c.u32()?, c.u32()?, c.u64()?, c.u64()?);
+    let has = |bit: u8| what & u32::from(bit) != 0;
+    Some(BookmarkTask {
+        task,
+        in_call: has(flags::IN_CALL),
+        regs: has(flags::HAS_REGS).then_some(regs),
+        mem: has(flags::HAS_MEM).then_some(mem),
+    })
 }
 
 fn owned(c: Cow<'_, [u8]>) -> Cow<'static, [u8]> {

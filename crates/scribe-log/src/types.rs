@@ -50,6 +50,10 @@ pub mod flags {
     pub const HAS_REGS: u8 = 1;
     /// [`crate::Record::Checksum`]: the hash of the memory is there.
     pub const HAS_MEM: u8 = 2;
+    /// [`super::BookmarkTask`]: it has come to a call whose event comes later.
+    pub const IN_CALL: u8 = 4;
+    /// [`super::End`]: the program went on.
+    pub const DETACHED: u8 = 1;
 }
 
 /// Bits of the flags of [`crate::Record::Patch`].
@@ -211,6 +215,19 @@ pub struct Start<'a> {
     pub sections: Sections<'a>,
 }
 
+/// What a bookmark says of a task of its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BookmarkTask {
+    /// The task.
+    pub task: u32,
+    /// It has come to a call whose event comes later.
+    pub in_call: bool,
+    /// Hash of its registers.
+    pub regs: Option<u64>,
+    /// Hash of its writable memory; of tasks that share memory, the first has it.
+    pub mem: Option<u64>,
+}
+
 /// The last record of stream 0.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct End<'a> {
@@ -218,6 +235,8 @@ pub struct End<'a> {
     pub status: i32,
     /// Number of events recorded.
     pub events: u64,
+    /// The program went on; only its recording ended.
+    pub detached: bool,
     /// What else is known.
     pub sections: Sections<'a>,
 }

@@ -108,6 +108,7 @@ fn builders_equal_records() {
             Record::End(End {
                 status: 9,
                 events: 8,
+                detached: false,
                 sections,
             }),
             built(|b| {

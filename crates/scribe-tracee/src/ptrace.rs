@@ -174,6 +174,19 @@ impl Stopped {
         Ok(Running { tid: self.tid })
     }
 
+    /// It is not to be killed when its tracer ends.
+    pub fn spare(&self) -> Result<()> {
+        let options = seize_options() & !(libc::PTRACE_O_EXITKILL as usize);
+        request(
+            "PTRACE_SETOPTIONS",
+            libc::PTRACE_SETOPTIONS,
+            self.tid,
+            0,
+            options,
+        )?;
+        Ok(())
+    }
+
     /// Ends tracing.
     pub fn detach(self, signal: i32) -> Result<()> {
         request(

@@ -53,6 +53,17 @@ pub enum Command {
     Record(RecordArgs),
     /// Run a recorded command again, exactly
     Replay(ReplayArgs),
+    /// Set a bookmark in a recording that is going on
+    #[command(after_help = "Example:\n  \
+        scribe bookmark $(pgrep -n redis-server)\n\n\
+        The same as SIGUSR2 to scribe record. scribe replay --to N ends at bookmark N.")]
+    Bookmark(ControlArgs),
+    /// End a recording, and let the program go on without it
+    #[command(after_help = "Example:\n  \
+        scribe detach $(pgrep -n redis-server)\n\n\
+        The same as SIGUSR1 to scribe record. Nothing of Scribe is left in the program; the log can be\n\
+        replayed up to that point.")]
+    Detach(ControlArgs),
     /// Show what a log holds, call by call
     Profile(ProfileArgs),
     /// Show the first event in which two logs differ
@@ -74,6 +85,14 @@ pub enum Command {
         /// Directory for one page a command; without it, scribe(1) goes to standard output
         dir: Option<PathBuf>,
     },
+}
+
+/// `scribe bookmark` and `scribe detach`.
+#[derive(Args, Debug)]
+pub struct ControlArgs {
+    /// Any process of the recording, or scribe record itself
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: i32,
 }
 
 /// `scribe record`.
@@ -102,6 +121,9 @@ pub enum Command {
         The program has Scribe's terminal, environment, limits and ids. Keys such as Ctrl-C and Ctrl-Z\n\
         reach it as usual. SIGTERM and SIGHUP that are sent to Scribe are passed on to it, so that the\n\
         log comes to its end.\n\n\
+        SIGUSR2 to Scribe (or scribe bookmark) sets a bookmark, to which scribe replay --to can go.\n\
+        SIGUSR1 (or scribe detach) ends the recording: the program goes on without it, and Scribe exits\n\
+        with 0, or waits for the program if that has the terminal.\n\n\
         With -o - standard output carries the log. What the program writes to its standard output\n\
         then goes to standard error.\n\n\
         Examples:\n  \
@@ -142,6 +164,9 @@ pub struct RecordArgs {
     #[arg(long, value_name = "K=V",
           value_parser = OsStringValueParser::new().try_map(parse_env))]
     pub env: Vec<(OsString, OsString)>,
+    /// Set a bookmark every so many seconds
+    #[arg(short = 'a', long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub auto_bookmark: Option<std::time::Duration>,
     /// When to store hashes of registers and memory for replay --verify
     #[arg(long, value_enum, default_value_t = Checksum::Some, value_name = "WHEN")]
     pub checksum: Checksum,
@@ -215,6 +240,17 @@ pub struct Flags {
     pub checksums: bool,
 }
 
+fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "give a number of seconds".to_owned())?;
+    let least = 0.001;
+    if !(least..=1e9).contains(&seconds) {
+        return Err("give a number of seconds, from 0.001".into());
+    }
+    Ok(std::time::Duration::from_secs_f64(seconds))
+}
+
 fn parse_flags(text: &str) -> Result<Flags, String> {
     let mut flags = Flags::default();
     for letter in text.chars() {
@@ -267,6 +303,9 @@ pub struct ReplayArgs {
     /// Compare registers and memory wherever the recording stored hashes of them
     #[arg(long)]
     pub verify: bool,
+    /// End at this bookmark
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub to: Option<u32>,
     /// Say on standard error how much was replayed, and with --verify, compared
     #[arg(short, long)]
     pub verbose: bool,

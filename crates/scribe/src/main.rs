@@ -5,6 +5,7 @@
 
 mod check;
 mod cli;
+mod control;
 mod diff;
 mod profile;
 mod record;
@@ -42,6 +43,8 @@ fn run(cli: Cli) -> Result<i32, Failure> {
     match &cli.command {
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(args, style(2)),
+        Command::Bookmark(args) => control::run(args, libc::SIGUSR2),
+        Command::Detach(args) => control::run(args, libc::SIGUSR1),
         Command::Profile(args) => profile::run(args, style(1)),
         Command::Diff(args) => diff::run(args, style(1)),
         Command::Check(args) => check::run(args, style(1)),

@@ -2,7 +2,7 @@
 
 use crate::cli::{Checksum, Format, RecordArgs};
 use crate::ui::{Failure, say};
-use scribe_engine::record::{Checksums, LogTarget, RecordStats, StartError};
+use scribe_engine::record::{Checksums, LogTarget, RecordStats, Requests, StartError};
 use scribe_engine::{Outcome, RecordError, RecordOptions, Recorder};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -66,6 +66,13 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
         // Standard error: if it is closed, nobody wants the figures.
         let _ = io::stderr().write_all(text.as_bytes());
     }
+    if outcome == Outcome::Detached {
+        let log = path.map_or("the log".into(), |path| path.display().to_string());
+        say(format!(
+            "the program goes on without being recorded; {log} is complete"
+        ));
+        return Ok(stay_with_the_program().unwrap_or(0));
+    }
     Ok(outcome.shell_status())
 }
 
@@ -100,6 +107,8 @@ fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
     options.no_sud = args.no_sud;
     options.chaos = args.chaos.map(|seed| seed.unwrap_or_else(random_seed));
     options.dump = args.dump_memory.clone();
+    options.requests = Some(&REQUESTS);
+    options.bookmark_every = args.auto_bookmark;
     options.warn = Box::new(|text| say(text));
     options
 }
@@ -266,6 +275,9 @@ fn copy(mut from: File, mut to: File) -> io::Result<()> {
 
 // ---- signals ----
 
+/// What signals ask the recorder for.
+static REQUESTS: Requests = Requests::new();
+
 /// A pidfd of the program: unlike an id, it never means another process.
 static PROGRAM: AtomicI32 = AtomicI32::new(-1);
 
@@ -290,6 +302,13 @@ fn signals_go_to(pid: libc::pid_t) {
         for signal in keyboard {
             libc::signal(signal, libc::SIG_IGN);
         }
+        for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let handler: extern "C" fn(i32) = asked;
+            // Waiting for the program is broken off.
+            action.sa_sigaction = handler as usize;
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
         for signal in [libc::SIGTERM, libc::SIGHUP] {
             let mut action: libc::sigaction = std::mem::zeroed();
             // nohup: stays ignored.
@@ -312,6 +331,42 @@ fn first_child() -> libc::pid_t {
         .next()
         .and_then(|pid| pid.parse().ok())
         .unwrap_or(-1)
+}
+
+extern "C" fn asked(signal: i32) {
+    // SAFETY: the thread's own errno.
+    unsafe {
+        let errno = *libc::__errno_location();
+        match signal {
+            libc::SIGUSR1 => REQUESTS.detach(),
+            _ => REQUESTS.bookmark(),
+        }
+        *libc::__errno_location() = errno;
+    }
+}
+
+/// Waits for a program that was let go, if the shell waits for us in its place; its exit status.
+fn stay_with_the_program() -> Option<i32> {
+    let pid = first_child();
+    // SAFETY: calls without pointers, but for the status.
+    unsafe {
+        let tty = [0, 1, 2].into_iter().find(|fd| libc::isatty(*fd) == 1)?;
+        if pid <= 0
+            || libc::tcgetpgrp(tty) != libc::getpgrp()
+            || libc::getpgid(pid) != libc::getpgrp()
+        {
+            return None;
+        }
+        let mut status = 0;
+        while libc::waitpid(pid, &mut status, libc::WUNTRACED) == pid {
+            if !libc::WIFSTOPPED(status) {
+                return Some(Outcome::from_wait(status).shell_status());
+            }
+            // Stopped by the keyboard: the shell is to see that.
+            libc::kill(libc::getpid(), libc::SIGSTOP);
+        }
+    }
+    None
 }
 
 extern "C" fn pass_on(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {

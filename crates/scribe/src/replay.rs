@@ -4,7 +4,7 @@ use crate::cli::ReplayArgs;
 use crate::record::is_log_name;
 use crate::report;
 use crate::ui::{self, Failure, PIPE_CLOSED, Style, say};
-use scribe_engine::{Ending, ReplayError, ReplayOptions, Replayer};
+use scribe_engine::{Ending, Outcome, ReplayError, ReplayOptions, Replayer};
 use scribe_log::{LogError, LogReader};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -48,6 +48,7 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         no_agent: args.no_agent,
         no_sud: args.no_sud,
         dump: args.dump_memory.clone(),
+        to: args.to,
         output: Box::new(output(args.quiet)),
         warn: Box::new(|text| say(text)),
     };
@@ -62,6 +63,20 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         ));
     }
     match result {
+        Ok(Ending::Bookmark(_)) => Ok(0),
+        Ok(Ending::Complete(_) | Ending::Cut) if args.to.is_some() => {
+            let id = args.to.unwrap_or(0);
+            Err(Failure::new(
+                1,
+                format!("{name} has no bookmark {id}; it was replayed to its end"),
+            ))
+        }
+        Ok(Ending::Complete(Outcome::Detached)) => {
+            say(format!(
+                "{name} ends here: the program was let go, and went on without being recorded"
+            ));
+            Ok(0)
+        }
         Ok(Ending::Complete(outcome)) => Ok(outcome.shell_status()),
         Ok(Ending::Cut) => {
             say(match cut {

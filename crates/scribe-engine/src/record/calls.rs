@@ -34,6 +34,8 @@ pub struct PendingCall {
     pub ret: i64,
     /// Something interrupted it, and it went on.
     pub interrupted: bool,
+    /// When it began.
+    pub started: Instant,
     /// Place among all writes to the recording's terminal.
     pub serial: Option<u64>,
     /// Signals allowed during the call, where it installs a mask of its own.
@@ -144,6 +146,9 @@ impl Recorder {
 
     /// Starts the call whose registers are in `app`.
     pub(super) fn dispatch(&mut self, id: u32) -> Result<()> {
+        if self.hold(id, Ready::Dispatch, Left::InCall) {
+            return Ok(());
+        }
         let task = self.task(id);
         let call = Call {
             nr: task.app.rax as u32,
@@ -234,6 +239,7 @@ impl Recorder {
             released: false,
             ret: 0,
             interrupted: false,
+            started: Instant::now(),
             serial: None,
             temporary_mask: None,
             inputs,
@@ -407,12 +413,13 @@ impl Recorder {
             self.want_token(id, Ready::Resume);
             return Ok(());
         }
-        if let Some(call) = &mut task.call {
-            call.ret = regs.rax as i64;
-            if self.terminal == Some(id) && call.ret > 0 {
-                self.serial += 1;
-                call.serial = Some(self.serial);
-            }
+        let ret = self.hide_interruption(id, regs.rax as i64);
+        let shown = self.terminal == Some(id) && ret > 0;
+        self.serial += u64::from(shown);
+        let serial = shown.then_some(self.serial);
+        if let Some(call) = &mut self.task_mut(id).call {
+            call.ret = ret;
+            call.serial = serial.or(call.serial);
         }
         self.leave_terminal(id);
         if self.holds_token(id) {
@@ -732,7 +739,14 @@ impl Recorder {
                     pending.agent_nr = libc::SYS_restart_syscall as u64;
                 }
                 self.discard_ignored(id);
-                self.launch(id, *pending)
+                self.task_mut(id).call = Some(pending);
+                if self.hold(id, Ready::Relaunch, Left::InCall) {
+                    return Ok(());
+                }
+                match self.task_mut(id).call.take() {
+                    Some(pending) => self.launch(id, *pending),
+                    None => self.settle(id),
+                }
             }
         }
     }

@@ -115,6 +115,13 @@ impl Recorder {
             let mapped = map_shared(&mut self.machine, tid, &space.mem, &app, shared)?;
             space.agent.set(mapped);
         }
+        if let Some(vdso) = before.iter().find(|map| map.name == "[vdso]") {
+            space.vdso.set((vdso.start, vdso.end));
+            let vvar = before.iter().filter(|map| map.name.starts_with("[vvar"));
+            let first = vvar.map(|map| map.start).min();
+            let gap = first.and_then(|first| vdso.start.checked_sub(first));
+            space.vvar_gap.set(gap);
+        }
         // What must trap, traps; what has no meaning at replay is not there.
         let mut calls = vec![
             (libc::SYS_arch_prctl, [ARCH_SET_CPUID, 0, 0, 0, 0, 0]),

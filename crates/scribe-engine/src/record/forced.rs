@@ -112,7 +112,8 @@ impl Recorder {
 
     /// Without a task to watch the clock only sees to it that what agents record gets into the log.
     pub(super) fn tick_slowly(&self) {
-        tick(self.shared.as_ref().map(|_| DRAIN));
+        let wanted = self.shared.is_some() || self.options.bookmark_every.is_some();
+        tick(wanted.then_some(DRAIN));
     }
 
     /// Starts the clock if the task is one to be watched.
@@ -139,6 +140,7 @@ impl Recorder {
     pub(super) fn look_around(&mut self) -> Result<()> {
         self.log.drain_all();
         self.release_held();
+        self.take_requests();
         if !self.ticking {
             return Ok(());
         }
@@ -149,7 +151,7 @@ impl Recorder {
             .filter_map(|id| Some((*id, self.kept_waiting(*id)?)))
             .collect();
         let holds = self.chaos.as_ref().is_some_and(chaos::Chaos::holds_any);
-        if watched.is_empty() && !holds {
+        if watched.is_empty() && !holds && !self.gather.is_on() {
             self.ticking = false;
             self.tick_slowly();
         }
@@ -204,6 +206,14 @@ impl Recorder {
         }
         let mut code = [0; 15];
         let got = mem.read_some(regs.rip, &mut code);
+        if self.gather.detaches() {
+            if !self.stay_here(id, regs) {
+                self.machine.go(tid, Go::Application, 0)?;
+            }
+            return Ok(true);
+        }
+        let task = self.task(id);
+        let mem = &task.space.mem;
         if let Some(len) = near::repeating(&code[..got], regs.rip) {
             // Its progress is in registers, but nobody passes there one by one.
             let over = Breakpoint::set(mem, regs.rip + len as u64)?;

@@ -10,10 +10,12 @@ mod cache;
 mod calls;
 mod chaos;
 mod death;
+mod detach;
 pub(crate) mod exec;
 mod fds;
 mod files;
 mod forced;
+mod gather;
 mod iocb;
 mod journal;
 pub(crate) mod memory;
@@ -28,6 +30,7 @@ mod start;
 mod tasks;
 
 pub(crate) use cache::Place as KnownPlace;
+pub use gather::{Bookmark, Requests};
 pub(crate) use patches::Text;
 pub(crate) use start::agent_file;
 pub use start::sud_available;
@@ -47,7 +50,7 @@ use scribe_kernel::seccomp::Seccomp;
 use scribe_kernel::signal::frame::FaultInfo;
 use scribe_kernel::signal::{AltStack, Dispositions, Mask, SignalQueue};
 use scribe_log::{LogWriter, Record, flags};
-use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
+use scribe_tracee::{Event, Regs, Running, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
@@ -93,6 +96,8 @@ pub enum Outcome {
     Exited(i32),
     /// By this signal.
     Killed(i32),
+    /// It goes on; only the recording has ended.
+    Detached,
 }
 
 impl Outcome {
@@ -101,6 +106,7 @@ impl Outcome {
         match self {
             Outcome::Exited(status) => status,
             Outcome::Killed(signal) => 128 + signal,
+            Outcome::Detached => 0,
         }
     }
 
@@ -143,6 +149,8 @@ pub struct RecordStats {
     pub patched: u64,
     /// Stops at no sync point, of tasks that waited in a loop.
     pub forced: u64,
+    /// Bookmarks that were asked for.
+    pub bookmarks: Vec<Bookmark>,
 }
 
 /// What a task that waits for the token will do with it.
@@ -211,6 +219,8 @@ struct Task {
     vfork_wait: bool,
     /// How it goes on after the group stop that it is going into.
     after_stop: Ready,
+    /// It is in a group stop.
+    listening: bool,
     /// Flags of the clone call that it is making.
     clone_flags: u64,
     /// Where the kernel clears the thread id at exit (set_tid_address(2)); 0: nowhere.
@@ -334,6 +344,10 @@ pub struct Recorder {
     dying: death::Dying,
     /// The dice, if rare schedules are wanted.
     chaos: Option<chaos::Chaos>,
+    /// Tasks that are brought together.
+    gather: gather::Gather,
+    /// The program was let go.
+    detached: bool,
 }
 
 impl Recorder {
@@ -358,6 +372,15 @@ impl Recorder {
                 self.survive(done)?;
             }
             self.retry_later()?;
+            if self.asked_for() {
+                self.take_requests();
+            }
+            if self.runnable.is_empty() && self.gather.is_on() {
+                self.gather_step()?;
+            }
+            if self.detached {
+                return Ok(Outcome::Detached);
+            }
             if !self.runnable.is_empty() {
                 continue;
             }
@@ -408,7 +431,9 @@ impl Recorder {
             }
             return Ok(());
         };
-        self.task_mut(id).take_mask();
+        let task = self.task_mut(id);
+        task.take_mask();
+        let listened = std::mem::take(&mut task.listening);
         match event.stop {
             Stop::Signal(signal) => self.on_signal_stop(id, signal),
             Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => self.on_new_task(id),
@@ -418,7 +443,7 @@ impl Recorder {
             }
             Stop::Event(Event::Exec) => self.on_exec(event.tid),
             Stop::Event(Event::Exit) => self.on_exit_stop(id),
-            Stop::Event(Event::Stop(signal)) => self.on_group_stop(id, signal),
+            Stop::Event(Event::Stop(signal)) => self.on_group_stop(id, signal, listened),
             Stop::Syscall => self.on_syscall_stop(id),
             Stop::Exited(_) | Stop::Killed(..) => self.on_ended(id, event.status),
             Stop::Continued => Ok(()),
@@ -700,6 +725,9 @@ impl Recorder {
     /// code goes on, unless others have waited for a timeslice.
     fn resume_application(&mut self, id: u32) -> Result<()> {
         self.write_later(id)?;
+        if self.hold(id, Ready::Resume, Left::AfterEvent) {
+            return Ok(());
+        }
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let lane = self
             .lanes
@@ -769,11 +797,13 @@ impl Recorder {
         for (nr, count) in calls {
             *self.stats.calls.entry(nr).or_default() += count;
         }
-        if let Some(status) = self.outcome {
+        if let Some(status) = self.outcome.or(self.detached.then_some(0)) {
             let events = self.stats.events;
-            self.log.append(scribe_log::META, |buf| {
-                scribe_log::begin_end(buf, status, events).finish();
-            });
+            self.log
+                .append(scribe_log::META, |buf| match self.detached {
+                    true => scribe_log::begin_detached(buf, events).finish(),
+                    false => scribe_log::begin_end(buf, status, events).finish(),
+                });
         }
         let stats = self
             .log

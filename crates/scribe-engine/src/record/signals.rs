@@ -478,7 +478,7 @@ impl Recorder {
     }
 
     /// Group stop, or its end, or the first stop of a task.
-    pub(super) fn on_group_stop(&mut self, id: u32, signal: i32) -> Result<()> {
+    pub(super) fn on_group_stop(&mut self, id: u32, signal: i32, listened: bool) -> Result<()> {
         let task = self.task(id);
         let (tid, state) = (task.tid, task.state);
         if state == State::InCall {
@@ -486,12 +486,16 @@ impl Recorder {
             self.note_interruption(id, &regs);
         }
         let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+        if self.gather.is_on() && self.gathered_in_stop(id, listened || stops.contains(&signal))? {
+            return Ok(());
+        }
         if stops.contains(&signal) {
             if self.group_stop(id, signal)? {
                 return Ok(());
             }
             let job_control = self.task(id).tgid == self.root && tid == self.root;
             self.machine.go_with(tid, |stopped| stopped.listen())?;
+            self.task_mut(id).listening = true;
             if job_control {
                 suspend_with_the_program(self.root);
             }

@@ -67,6 +67,10 @@ pub struct RecordOptions {
     pub chaos: Option<u64>,
     /// Put the memory behind every hash into this directory: for finding what differs.
     pub dump: Option<PathBuf>,
+    /// Where bookmarks, and the end of the recording, are asked for.
+    pub requests: Option<&'static super::Requests>,
+    /// Set a bookmark each time that this has passed.
+    pub bookmark_every: Option<Duration>,
     /// Messages for the user.
     pub warn: Box<dyn FnMut(&str)>,
     /// Standard output and error of the recording, where they are open. Filled by [`Recorder::start`].
@@ -90,6 +94,8 @@ impl RecordOptions {
             no_sud: false,
             chaos: None,
             dump: None,
+            requests: None,
+            bookmark_every: None,
             warn: Box::new(|_| {}),
             stdio: [None; 2],
         }
@@ -265,6 +271,8 @@ impl Recorder {
             ptrace: Default::default(),
             dying: Default::default(),
             chaos: None,
+            gather: Default::default(),
+            detached: false,
             tsc,
             xstate,
         };
@@ -344,6 +352,7 @@ impl Recorder {
             slot: None,
             vfork_wait: false,
             after_stop: Ready::Resume,
+            listening: false,
             clone_flags: 0,
             clear_tid: 0,
             robust_list: 0,

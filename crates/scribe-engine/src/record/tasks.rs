@@ -12,7 +12,7 @@ use scribe_tracee::Running;
 const OURS: u64 = (libc::CLONE_CHILD_SETTID | libc::CLONE_UNTRACED) as u64;
 /// The time between two checksums is at least that which the last took, times this: a share of
 /// 1 %.
-const CHECKSUM_SHARE: u32 = 100;
+pub(super) const CHECKSUM_SHARE: u32 = 100;
 
 impl Recorder {
     /// clone, fork, vfork, clone3. `flags` as clone has them; `args` is what the agent is to pass.
@@ -155,6 +155,7 @@ impl Recorder {
             slot: None,
             vfork_wait: false,
             after_stop: Ready::Resume,
+            listening: false,
             clone_flags: 0,
             clear_tid: if has(libc::CLONE_CHILD_CLEARTID) {
                 from.child_tid_address()
@@ -301,10 +302,14 @@ impl Recorder {
         let task = self.task(id);
         let (tid, tgid) = (task.tid, task.tgid);
         let leader = tid == tgid;
+        let others = self.tasks.values().any(|t| t.tgid == tgid && t.id != id);
+        if leader && others {
+            // As a zombie it cannot be detached from, and its threads are to outlive us then.
+            self.machine.stopped(tid)?.spare()?;
+        }
         self.machine.go(tid, Go::Agent, 0)?;
         // A leader that ends before its threads becomes a zombie that is not reported; its token
         // must not be lost.
-        let others = self.tasks.values().any(|t| t.tgid == tgid && t.id != id);
         if leader && others && self.holds_token(id) {
             wait_for_zombie(tid);
             self.pi_ended(id);

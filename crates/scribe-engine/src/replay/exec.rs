@@ -81,6 +81,7 @@ impl Replayer {
             shown: 0,
             stats: ReplayStats::default(),
             cut: false,
+            bookmarks: Default::default(),
         };
         replayer.add_lane(lane, task);
         replayer.first_task(task, tid, pid, lane)?;

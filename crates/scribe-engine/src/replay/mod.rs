@@ -7,6 +7,7 @@
 
 mod agent;
 mod aio;
+mod bookmark;
 mod calls;
 mod divergence;
 mod exec;
@@ -50,6 +51,8 @@ pub struct ReplayOptions {
     pub no_sud: bool,
     /// Put the memory behind every hash into this directory: for finding what differs.
     pub dump: Option<std::path::PathBuf>,
+    /// End at the bookmark with this number.
+    pub to: Option<u32>,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
     pub output: Output,
     /// Messages for the user.
@@ -98,6 +101,8 @@ pub enum Ending {
     Complete(Outcome),
     /// At the end of a log that was cut off.
     Cut,
+    /// At this bookmark.
+    Bookmark(u32),
 }
 
 /// Figures of a replay.
@@ -205,6 +210,7 @@ pub struct Replayer {
     shown: u64,
     stats: ReplayStats,
     cut: bool,
+    bookmarks: bookmark::Bookmarks,
 }
 
 impl Replayer {
@@ -220,7 +226,12 @@ impl Replayer {
             }
         }
         result?;
+        if let Some(id) = self.bookmarks.at {
+            return Ok(Ending::Bookmark(id));
+        }
+        let end = self.log.end().ok().flatten();
         match self.outcome {
+            _ if end.is_some_and(|end| end.detached) => Ok(Ending::Complete(Outcome::Detached)),
             Some(status) if !self.cut => Ok(Ending::Complete(Outcome::from_wait(status))),
             _ => Ok(Ending::Cut),
         }
@@ -237,7 +248,7 @@ impl Replayer {
                 let done = self.advance(lane);
                 self.survive(done)?;
             }
-            if self.tasks.is_empty() {
+            if self.tasks.is_empty() || self.at_bookmark() {
                 return Ok(());
             }
             if self.machine.running() == 0 && !self.machine.has_pending() {
@@ -545,7 +556,15 @@ impl Replayer {
                     self.consume(lane_id);
                     self.end_process(task, status)?;
                 }
-                (Record::Note { .. } | Record::Bookmark { .. } | Record::Gap { .. }, _) => {
+                (
+                    Record::Bookmark {
+                        id, time, tasks, ..
+                    },
+                    _,
+                ) => {
+                    return self.bookmark(lane_id, (*id, *time), tasks);
+                }
+                (Record::Note { .. } | Record::Gap { .. }, _) => {
                     self.consume(lane_id);
                 }
                 (_, None) => {

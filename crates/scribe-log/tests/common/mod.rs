@@ -325,18 +325,39 @@ pub fn record() -> impl Strategy<Value = Record<'static>> {
             bytes: b.into()
         }),
         bytes(50).prop_map(|b| Record::Note { text: b.into() }),
-        (any::<u32>(), bytes(50)).prop_map(|(id, b)| Record::Bookmark { id, text: b.into() }),
+        (any::<(u32, u64)>(), bookmark_tasks(), bytes(50)).prop_map(|((id, time), tasks, b)| {
+            Record::Bookmark {
+                id,
+                time,
+                tasks,
+                text: b.into(),
+            }
+        }),
         (any::<u64>(), bytes(50)).prop_map(|(lost, b)| Record::Gap {
             lost,
             text: b.into()
         }),
-        (any::<i32>(), any::<u64>(), sections()).prop_map(|(status, events, sections)| {
-            Record::End(End {
-                status,
-                events,
-                sections,
-            })
-        }),
+        (any::<i32>(), any::<(u64, bool)>(), sections()).prop_map(
+            |(status, (events, detached), sections)| {
+                Record::End(End {
+                    status,
+                    events,
+                    detached,
+                    sections,
+                })
+            }
+        ),
     ];
     prop_oneof![3 => syscall, 2 => task, 3 => plain, 1 => file, 1 => signal, 1 => unknown]
+}
+
+fn bookmark_tasks() -> impl Strategy<Value = Vec<scribe_log::BookmarkTask>> {
+    let task = any::<(u32, bool, Option<u64>, Option<u64>)>();
+    let task = task.prop_map(|(task, in_call, regs, mem)| scribe_log::BookmarkTask {
+        task,
+        in_call,
+        regs,
+        mem,
+    });
+    prop::collection::vec(task, 0..5)
 }

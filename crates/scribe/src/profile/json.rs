@@ -84,8 +84,9 @@ impl Json {
                 put("values", values.iter().collect::<Vec<u64>>().into());
             }
             Record::Note { text } => put("text", String::from_utf8_lossy(text).into()),
-            Record::Bookmark { id, text } => {
+            Record::Bookmark { id, time, text, .. } => {
                 put("id", (*id).into());
+                put("time_ns", (*time).into());
                 put("text", String::from_utf8_lossy(text).into());
             }
             Record::Gap { lost, text } => {

@@ -116,7 +116,21 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
             )
         }
         Record::Note { text: note } => (format!("note {}", text(note)), none()),
-        Record::Bookmark { id, text: name } => (format!("bookmark id={id} {}", text(name)), none()),
+        Record::Bookmark {
+            id,
+            time,
+            tasks,
+            text: name,
+        } => {
+            let head = format!("bookmark id={id} time={time} {}", text(name));
+            let hash = |hash: Option<u64>| hash.map_or("-".into(), |hash| format!("{hash:016x}"));
+            let task = |task: &scribe_log::BookmarkTask| {
+                let in_call = if task.in_call { " in a call" } else { "" };
+                let (regs, mem) = (hash(task.regs), hash(task.mem));
+                format!("task {} regs={regs} mem={mem}{in_call}", task.task)
+            };
+            (head, tasks.iter().map(task).collect())
+        }
         Record::Gap { lost, text: why } => (format!("gap lost={lost} {}", text(why)), none()),
         Record::End(end) => {
             let head = format!("end status={:#x} events={}", end.status, end.events);

@@ -149,11 +149,11 @@ impl Text {
             Record::Note { text } => {
                 lines.add(0, format!("note: {}", String::from_utf8_lossy(text)))
             }
-            Record::Bookmark { id, text } => {
-                lines.add(
-                    0,
-                    format!("bookmark {id}: {}", String::from_utf8_lossy(text)),
-                );
+            Record::Bookmark { id, time, text, .. } => {
+                let at = std::time::Duration::from_nanos(*time).as_secs_f64();
+                let text = String::from_utf8_lossy(text);
+                let line = format!("bookmark {id} at {at:.3} s {text}");
+                lines.add(0, line.trim_end());
             }
             Record::Gap { lost, text } => {
                 let why = String::from_utf8_lossy(text);

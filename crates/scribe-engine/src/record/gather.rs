@@ -1,0 +1,421 @@
+//! Bringing all tasks together: each stands at a sync point, or where it was stopped, and stays there
+//! until what is to be done there is done: a bookmark, or the end of tracing.
+
+use super::*;
+use crate::state::{AddressSpace, memory_hash};
+use scribe_log::BookmarkTask;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+
+/// What the recorder is asked for from outside, by signal handlers too.
+#[derive(Debug, Default)]
+pub struct Requests {
+    bookmarks: AtomicU32,
+    detach: AtomicBool,
+}
+
+impl Requests {
+    /// None.
+    pub const fn new() -> Requests {
+        Requests {
+            bookmarks: AtomicU32::new(0),
+            detach: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks for a bookmark. Async-signal-safe, in the recorder's thread.
+    pub fn bookmark(&self) {
+        self.bookmarks.fetch_add(1, Relaxed);
+        // Also where the recorder is about to wait.
+        crate::point::tick(Some(SOON));
+    }
+
+    /// Asks to let the program go. Async-signal-safe, in the recorder's thread.
+    pub fn detach(&self) {
+        self.detach.store(true, Relaxed);
+        crate::point::tick(Some(SOON));
+    }
+}
+
+const SOON: Duration = Duration::from_millis(1);
+
+/// What all tasks are brought together for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Bookmark {
+        /// It came by itself.
+        periodic: bool,
+    },
+    Detach,
+}
+
+/// Which tasks are together already.
+#[derive(Default)]
+pub(super) struct Gather {
+    wanted: VecDeque<Purpose>,
+    on: Option<Purpose>,
+    /// They stand where they are to stay.
+    held: BTreeSet<u32>,
+    /// Taken out of their calls, or woken in a group stop.
+    fetched: BTreeSet<u32>,
+    /// When those that run were last asked to stop: one that waits in its agent comes in its turn.
+    asked: HashMap<u32, Instant>,
+    bookmarks: u32,
+    next_periodic: Option<Instant>,
+}
+
+impl Gather {
+    /// The program is being let go.
+    pub fn detaches(&self) -> bool {
+        self.on == Some(Purpose::Detach)
+    }
+
+    /// Whether it goes on.
+    pub fn is_on(&self) -> bool {
+        self.on.is_some() || !self.wanted.is_empty()
+    }
+}
+
+/// Where a bookmark was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bookmark {
+    /// Its number, from 1.
+    pub id: u32,
+    /// Time since the recording's start.
+    pub time: Duration,
+}
+
+impl Recorder {
+    /// Whether something was asked for.
+    pub(super) fn asked_for(&self) -> bool {
+        let requests = self.options.requests;
+        requests.is_some_and(|r| r.bookmarks.load(Relaxed) != 0 || r.detach.load(Relaxed))
+    }
+
+    /// Looks whether something was asked for; starts bringing the tasks together.
+    pub(super) fn take_requests(&mut self) {
+        if let Some(every) = self.options.bookmark_every {
+            let now = Instant::now();
+            let next = self
+                .gather
+                .next_periodic
+                .get_or_insert(self.started + every);
+            if now >= *next {
+                *next = now + every;
+                let periodic = Purpose::Bookmark { periodic: true };
+                self.gather.wanted.push_back(periodic);
+            }
+        }
+        if let Some(requests) = self.options.requests {
+            for _ in 0..requests.bookmarks.swap(0, Relaxed) {
+                let asked = Purpose::Bookmark { periodic: false };
+                self.gather.wanted.push_back(asked);
+            }
+            if requests.detach.swap(false, Relaxed) {
+                self.gather.wanted.push_back(Purpose::Detach);
+            }
+        }
+        if self.gather.is_on() {
+            self.ticking = true;
+            self.tick_for(SOON);
+        }
+    }
+
+    /// While all are brought together, keeps a task there which has nothing left to do but to go on as
+    /// `ready` says. False: it goes on.
+    pub(super) fn hold(&mut self, id: u32, ready: Ready, left: Left) -> bool {
+        if self.gather.on.is_none() || self.gather.detaches() && self.in_vdso(id) {
+            return false;
+        }
+        self.task_mut(id).state = State::Ready(ready);
+        self.gather.held.insert(id);
+        self.gather.fetched.remove(&id);
+        self.release(id, left);
+        true
+    }
+
+    /// Whether the task stands in the vDSO, which is Scribe's own.
+    fn in_vdso(&self, id: u32) -> bool {
+        let task = self.task(id);
+        let (from, to) = task.space.vdso.get();
+        (from..to).contains(&task.app.rip)
+    }
+
+    /// Goes on with bringing the tasks together; does what is to be done when they are.
+    pub(super) fn gather_step(&mut self) -> Result<()> {
+        if self.gather.on.is_none() {
+            let Some(next) = self.gather.wanted.front().copied() else {
+                return Ok(());
+            };
+            // A task that waits for its vfork child stops for nobody: later.
+            let vforks = |task: &Task| {
+                let spawns = |call: &PendingCall| matches!(call.kind, calls::Kind::Spawn(_));
+                let begins = task.clone_flags & libc::CLONE_VFORK as u64 != 0
+                    && task.call.as_deref().is_some_and(spawns);
+                task.vfork_wait || begins
+            };
+            if self.tasks.values().any(|task| vforks(task)) {
+                return Ok(());
+            }
+            self.gather.wanted.pop_front();
+            if let Some(why) = self.hindrance(next) {
+                let what = match next {
+                    Purpose::Detach => "the program cannot be let go",
+                    Purpose::Bookmark { .. } => "no bookmark can be set",
+                };
+                (self.options.warn)(&format!("{what}: {why}; the recording goes on"));
+                return Ok(());
+            }
+            self.gather.on = Some(next);
+        }
+        let ids: Vec<u32> = self.tasks.keys().copied().collect();
+        let mut together = true;
+        for id in ids {
+            match self.gathered(id) {
+                Ok(there) => together &= there,
+                Err(error) => {
+                    self.survive(Err(error))?;
+                    together = false;
+                }
+            }
+        }
+        if together { self.meet() } else { Ok(()) }
+    }
+
+    /// Why that cannot be done now.
+    fn hindrance(&self, what: Purpose) -> Option<&'static str> {
+        if self.ptrace.in_use() {
+            return Some("it traces processes of its own");
+        }
+        if what != Purpose::Detach {
+            return None;
+        }
+        if !self.waits.rings.is_empty() {
+            return Some("it uses asynchronous I/O (io_setup), whose ring Scribe keeps");
+        }
+        let mut tasks = self.tasks.values();
+        if tasks.any(|task| task.seccomp != Seccomp::Disabled) {
+            return Some("it has seccomp filters, which Scribe applies in place of the kernel");
+        }
+        None
+    }
+
+    /// Whether the task is where it is to be; if not, sees to it that it gets there.
+    fn gathered(&mut self, id: u32) -> Result<bool> {
+        let detaches = self.gather.detaches();
+        let Some(task) = self.tasks.get(&id) else {
+            return Ok(true);
+        };
+        let (tid, state, listening) = (task.tid, task.state, task.listening);
+        if self.gather.held.contains(&id) || listening && !detaches {
+            return Ok(true);
+        }
+        match state {
+            // A leader that has ended stays until its threads have.
+            State::Exiting => {
+                let leader = tid == task.tgid;
+                let others = self.tasks.values();
+                let mut others = others.filter(|t| t.tgid == tid && t.id != id);
+                Ok(!detaches || leader && others.any(|t| t.state != State::Exiting))
+            }
+            State::App if listening => {
+                if self.gather.fetched.insert(id) {
+                    self.machine.interrupt(tid)?;
+                }
+                Ok(false)
+            }
+            State::App => {
+                if let Some(area) = &task.area {
+                    area.pending.store(1, Relaxed);
+                }
+                let now = Instant::now();
+                let last = self.gather.asked.get(&id);
+                if last.is_none_or(|last| now > *last + SOON) {
+                    self.gather.asked.insert(id, now);
+                    self.task_mut(id).run.ask();
+                    self.machine.interrupt(tid)?;
+                }
+                Ok(false)
+            }
+            State::InCall | State::Stopping => {
+                let parked = task.is_parked();
+                if parked && !detaches {
+                    return Ok(true);
+                }
+                if !task.vfork_wait && self.gather.fetched.insert(id) {
+                    if listening {
+                        self.machine.interrupt(tid)?;
+                    } else if state == State::InCall {
+                        self.machine.fetch(tid)?;
+                    }
+                }
+                Ok(false)
+            }
+            State::Ready(Ready::Relaunch) if self.terminal_waits.contains(&id) => {
+                if detaches {
+                    self.gather.held.insert(id);
+                }
+                Ok(true)
+            }
+            State::Ready(_) | State::Traced => Ok(false),
+        }
+    }
+
+    /// A task stopped for the group, or was woken in its group stop, while the program is being let
+    /// go: there it stays, or comes out of its call first. False: nothing of that.
+    pub(super) fn gathered_in_stop(&mut self, id: u32, for_group: bool) -> Result<bool> {
+        let task = self.task(id);
+        let (state, after) = (task.state, task.after_stop);
+        let asked = self.gather.fetched.contains(&id);
+        let leaves = self.gather.detaches();
+        match state {
+            State::InCall if asked && task.is_parked() && leaves => {
+                // It waits anew, by a call of its own.
+                self.waits.forget(id);
+                self.task_mut(id).call = None;
+                Ok(self.hold(id, Ready::Dispatch, Left::InCall))
+            }
+            State::InCall if asked && (leaves || !for_group) => {
+                self.break_call(id)?;
+                Ok(true)
+            }
+            State::App if for_group && leaves => {
+                let stopped = self.machine.stopped(task.tid)?;
+                let regs = stopped.regs()?;
+                if crate::agent::Place::of(&regs).is_some() {
+                    // Not while it is in our code: it stops again when it has been let go.
+                    self.go_application(id)?;
+                    return Ok(true);
+                }
+                Ok(self.stay_here(id, regs))
+            }
+            State::Stopping if asked && leaves => Ok(self.hold(id, after, Left::InCall)),
+            _ => Ok(false),
+        }
+    }
+
+    /// A task that is let go stays between two instructions: nothing of the log depends on where.
+    pub(super) fn stay_here(&mut self, id: u32, mut regs: Regs) -> bool {
+        regs.orig_rax = u64::MAX;
+        regs.eflags &= !crate::point::EFLAGS_TF;
+        self.task_mut(id).app = regs;
+        self.hold(id, Ready::Resume, Left::AfterEvent)
+    }
+
+    /// The result of a call that was taken out for nothing but this: that it was interrupted must not
+    /// show.
+    pub(super) fn hide_interruption(&mut self, id: u32, ret: i64) -> i64 {
+        const ERESTARTNOHAND: i64 = -514;
+        if ret != -i64::from(libc::EINTR) || !self.gather.is_on() {
+            return ret;
+        }
+        let task = self.task(id);
+        let temporary = task.call.as_ref().and_then(|call| call.temporary_mask);
+        let mask = Mask(temporary.unwrap_or(task.mask));
+        match task.stash.next(mask) {
+            None => ERESTARTNOHAND,
+            Some(_) => ret,
+        }
+    }
+
+    /// All are together.
+    fn meet(&mut self) -> Result<()> {
+        let purpose = self.gather.on;
+        match purpose {
+            Some(Purpose::Bookmark { periodic }) => {
+                self.bookmark(periodic);
+                self.gather.on = None;
+                self.gather.fetched.clear();
+                self.gather.asked.clear();
+                for id in std::mem::take(&mut self.gather.held) {
+                    let ready = match self.tasks.get(&id).map(|task| task.state) {
+                        Some(State::Ready(ready)) => ready,
+                        _ => continue,
+                    };
+                    self.want_token(id, ready);
+                }
+                Ok(())
+            }
+            Some(Purpose::Detach) => {
+                let held: Vec<u32> = self.gather.held.iter().copied().collect();
+                self.leave_program(&held)?;
+                self.detached = true;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a bookmark into each lane, with the state of its tasks.
+    fn bookmark(&mut self, periodic: bool) {
+        self.gather.bookmarks += 1;
+        let (id, time) = (self.gather.bookmarks, self.started.elapsed());
+        let hashes = self.options.checksum != start::Checksums::Off
+            && (!periodic || Instant::now() >= self.next_checksum);
+        let begin = Instant::now();
+        let lanes: Vec<(u32, Vec<u32>)> = self
+            .lanes
+            .iter()
+            .map(|(lane, state)| (*lane, state.members.iter().copied().collect()))
+            .collect();
+        for (lane, members) in lanes {
+            let mut spaces: Vec<Rc<AddressSpace>> = Vec::new();
+            let mut tasks = Vec::new();
+            for member in members {
+                let Some(task) = self.tasks.get(&member) else {
+                    continue;
+                };
+                if matches!(task.state, State::Exiting) {
+                    continue;
+                }
+                let in_call = match task.state {
+                    State::Ready(ready) => ready != Ready::Resume,
+                    State::Stopping => task.after_stop != Ready::Resume,
+                    state => state == State::InCall,
+                };
+                let first = !spaces.iter().any(|space| Rc::ptr_eq(space, &task.space));
+                if first {
+                    spaces.push(task.space.clone());
+                }
+                // Where a stopped group was interrupted is no point that replay could find.
+                let known = task.state != State::App && hashes;
+                let regs = crate::state::regs_hash(&task.app);
+                let mem = memory_hash_if(known && first, task);
+                if let (Some(dir), Some(mem)) = (&self.options.dump, mem)
+                    && let Ok(stopped) = self.machine.stopped(task.tid)
+                {
+                    let hashes = (regs, mem);
+                    crate::state::dump(dir, stopped, &task.space.mem, &task.app, hashes);
+                }
+                tasks.push(BookmarkTask {
+                    task: member,
+                    in_call,
+                    regs: known.then_some(regs),
+                    mem,
+                });
+            }
+            self.stats.events += 1;
+            self.log.append(lane, |buf| {
+                Record::Bookmark {
+                    id,
+                    time: time.as_nanos() as u64,
+                    text: b"".into(),
+                    tasks,
+                }
+                .encode(buf);
+            });
+        }
+        if periodic && hashes {
+            let now = Instant::now();
+            self.next_checksum = now + (now - begin) * tasks::CHECKSUM_SHARE;
+        }
+        self.log.maybe_flush();
+        if !periodic {
+            self.stats.bookmarks.push(Bookmark { id, time });
+            (self.options.warn)(&format!("bookmark {id} at {:.3} s", time.as_secs_f64()));
+        }
+    }
+}
+
+fn memory_hash_if(wanted: bool, task: &Task) -> Option<u64> {
+    wanted.then(|| memory_hash(task.tid, &task.space.mem))
+}
