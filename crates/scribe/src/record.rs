@@ -40,6 +40,7 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
             (LogTarget::File(path.clone(), args.force), Some(path), None)
         }
     };
+    take_requests();
     let begin = Instant::now();
     let mut recorder = match Recorder::start(options, target) {
         Ok(recorder) => recorder,
@@ -302,13 +303,6 @@ fn signals_go_to(pid: libc::pid_t) {
         for signal in keyboard {
             libc::signal(signal, libc::SIG_IGN);
         }
-        for signal in [libc::SIGUSR1, libc::SIGUSR2] {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            let handler: extern "C" fn(i32) = asked;
-            // Waiting for the program is broken off.
-            action.sa_sigaction = handler as usize;
-            libc::sigaction(signal, &action, std::ptr::null_mut());
-        }
         for signal in [libc::SIGTERM, libc::SIGHUP] {
             let mut action: libc::sigaction = std::mem::zeroed();
             // nohup: stays ignored.
@@ -331,6 +325,21 @@ fn first_child() -> libc::pid_t {
         .next()
         .and_then(|pid| pid.parse().ok())
         .unwrap_or(-1)
+}
+
+/// From here on bookmarks and the end of the recording can be asked for; also while the program is
+/// being started.
+fn take_requests() {
+    for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+        // SAFETY: a valid structure, whose handler makes only calls that are safe in one.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let handler: extern "C" fn(i32) = asked;
+            // Without SA_RESTART: waiting for the program is broken off.
+            action.sa_sigaction = handler as usize;
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
+    }
 }
 
 extern "C" fn asked(signal: i32) {

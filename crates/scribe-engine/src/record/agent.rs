@@ -387,13 +387,6 @@ impl Recorder {
         let Some(place) = Place::of(&regs) else {
             return Ok(false);
         };
-        if place == Place::BehindCall {
-            let ret = self.hide_interruption(id, regs.rax as i64);
-            if ret != regs.rax as i64 {
-                regs.rax = ret as u64;
-                self.machine.stopped(tid)?.set_regs(&regs)?;
-            }
-        }
         self.bail_out(id, place, &mut regs)?;
         self.machine.go(tid, Go::Application, 0)?;
         Ok(true)

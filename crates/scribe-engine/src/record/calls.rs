@@ -413,7 +413,7 @@ impl Recorder {
             self.want_token(id, Ready::Resume);
             return Ok(());
         }
-        let ret = self.hide_interruption(id, regs.rax as i64);
+        let ret = regs.rax as i64;
         let shown = self.terminal == Some(id) && ret > 0;
         self.serial += u64::from(shown);
         let serial = shown.then_some(self.serial);
@@ -738,6 +738,7 @@ impl Recorder {
                 if how == Restart::RestartBlock {
                     pending.agent_nr = libc::SYS_restart_syscall as u64;
                 }
+                self.shorten(&mut pending);
                 self.discard_ignored(id);
                 self.task_mut(id).call = Some(pending);
                 if self.hold(id, Ready::Relaunch, Left::InCall) {

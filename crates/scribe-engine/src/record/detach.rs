@@ -59,8 +59,10 @@ impl Recorder {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let (tid, app, space) = (task.tid, task.app, task.space.clone());
         let mem = &space.mem;
-        // Signals that come up now wait for the program.
-        self.machine.stopped(tid)?.set_sigmask(u64::MAX)?;
+        // Signals that come up now wait for the program; not the trap behind the agent's calls: the
+        // kernel drops the handler of one that is forced upon a task which blocks it.
+        let mask = signals::kernel_mask(u64::MAX);
+        self.machine.stopped(tid)?.set_sigmask(mask)?;
         let (tsc, cpuid) = task.instructions;
         let tsc = match tsc {
             true => libc::PR_TSC_ENABLE,

@@ -36,6 +36,9 @@ impl Requests {
     }
 }
 
+/// include/linux/errno.h: the call is made again unless a handler runs.
+const ERESTARTNOHAND: i64 = -514;
+
 const SOON: Duration = Duration::from_millis(1);
 
 /// What all tasks are brought together for.
@@ -151,7 +154,8 @@ impl Recorder {
                 let spawns = |call: &PendingCall| matches!(call.kind, calls::Kind::Spawn(_));
                 let begins = task.clone_flags & libc::CLONE_VFORK as u64 != 0
                     && task.call.as_deref().is_some_and(spawns);
-                task.vfork_wait || begins
+                // In a group stop the child is not there yet, or has gone on.
+                (task.vfork_wait || begins) && !task.listening
             };
             if self.tasks.values().any(|task| vforks(task)) {
                 return Ok(());
@@ -241,7 +245,7 @@ impl Recorder {
                 if parked && !detaches {
                     return Ok(true);
                 }
-                if !task.vfork_wait && self.gather.fetched.insert(id) {
+                if (!task.vfork_wait || listening) && self.gather.fetched.insert(id) {
                     if listening {
                         self.machine.interrupt(tid)?;
                     } else if state == State::InCall {
@@ -279,16 +283,23 @@ impl Recorder {
                 Ok(true)
             }
             State::App if for_group && leaves => {
-                let stopped = self.machine.stopped(task.tid)?;
-                let regs = stopped.regs()?;
-                if crate::agent::Place::of(&regs).is_some() {
-                    // Not while it is in our code: it stops again when it has been let go.
-                    self.go_application(id)?;
+                let tid = task.tid;
+                // Not while it is in our code: it stops again when it has been let go.
+                if self.asked_in_agent(id)? {
                     return Ok(true);
                 }
-                Ok(self.stay_here(id, regs))
+                let regs = self.machine.stopped(tid)?.regs()?;
+                if !self.stay_here(id, regs) {
+                    self.go_application(id)?;
+                }
+                Ok(true)
             }
-            State::Stopping if asked && leaves => Ok(self.hold(id, after, Left::InCall)),
+            State::Stopping if asked && leaves => {
+                if !self.hold(id, after, Left::InCall) {
+                    self.resume_agent(id)?;
+                }
+                Ok(true)
+            }
             _ => Ok(false),
         }
     }
@@ -301,19 +312,30 @@ impl Recorder {
         self.hold(id, Ready::Resume, Left::AfterEvent)
     }
 
-    /// The result of a call that was taken out for nothing but this: that it was interrupted must not
-    /// show.
-    pub(super) fn hide_interruption(&mut self, id: u32, ret: i64) -> i64 {
-        const ERESTARTNOHAND: i64 = -514;
-        if ret != -i64::from(libc::EINTR) || !self.gather.is_on() {
-            return ret;
+    /// A request to stop broke off a call which the kernel never continues by itself (epoll_wait(2),
+    /// semop(2): signal(7) has the list). Only signals are to end it: it is to be made again.
+    pub(super) fn undo_interruption(&self, id: u32) -> Result<()> {
+        let stopped = self.machine.stopped(self.task(id).tid)?;
+        let mut regs = stopped.regs()?;
+        let behind = [AFTER_SYSCALL, scribe_abi::CALL_AFTER].map(|offset| AGENT_BASE + offset);
+        let in_call = behind.contains(&regs.rip) && regs.orig_rax as i64 >= 0;
+        if in_call && regs.rax as i64 == -i64::from(libc::EINTR) {
+            regs.rax = ERESTARTNOHAND as u64;
+            stopped.set_regs(&regs)?;
         }
-        let task = self.task(id);
-        let temporary = task.call.as_ref().and_then(|call| call.temporary_mask);
-        let mask = Mask(temporary.unwrap_or(task.mask));
-        match task.stash.next(mask) {
-            None => ERESTARTNOHAND,
-            Some(_) => ret,
+        Ok(())
+    }
+
+    /// A call that is made again is to end when it would have ended.
+    pub(super) fn shorten(&self, pending: &mut PendingCall) {
+        let epoll = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
+        if pending.ret == ERESTARTNOHAND && epoll.contains(&pending.call.nr.into()) {
+            let limit = pending.call.args[3] as i32;
+            if limit > 0 {
+                let limit = Duration::from_millis(limit as u64);
+                let left = limit.saturating_sub(pending.started.elapsed());
+                pending.agent_args[3] = left.as_millis() as u64;
+            }
         }
     }
 

@@ -481,6 +481,9 @@ impl Recorder {
     pub(super) fn on_group_stop(&mut self, id: u32, signal: i32, listened: bool) -> Result<()> {
         let task = self.task(id);
         let (tid, state) = (task.tid, task.state);
+        if signal == libc::SIGTRAP {
+            self.undo_interruption(id)?;
+        }
         if state == State::InCall {
             let regs = self.machine.stopped(tid)?.regs()?;
             self.note_interruption(id, &regs);
