@@ -22,6 +22,11 @@ impl Recorder {
         special: Special,
     ) -> Result<()> {
         let args = call.args;
+        self.pid_namespaces |= match special {
+            Special::Unshare => args[0] & libc::CLONE_NEWPID as u64 != 0,
+            Special::Setns => true,
+            _ => false,
+        };
         match special {
             Special::Mmap => self.mmap(id, row, call),
             Special::Munmap | Special::Mprotect | Special::Madvise | Special::PkeyMprotect => {
