@@ -185,7 +185,7 @@ impl Recorder {
             // mapping that were not written to follow.
             let meta = meta.expect("a regular file has metadata");
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
-            self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
+            self.put_content_of_file(id, &link, at, offset, len.min(in_file), false)?;
             let file = self.backing_of(id, (meta.dev(), meta.ino()));
             let flags = flags | MAP_BACKED;
             return Ok(Some(MapInfo {
@@ -201,7 +201,7 @@ impl Recorder {
             self.task(id).space.shared.set(true);
             let file = self.backing_of(id, (meta.dev(), meta.ino()));
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
-            self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
+            self.put_content_of_file(id, &link, at, offset, len.min(in_file), false)?;
             return Ok(Some(MapInfo {
                 // The inode names the memory that all who map it share.
                 file,
@@ -256,13 +256,16 @@ impl Recorder {
         let backing = self.backing_of(id, key);
         // Where it was written: by an offset argument (the fourth), or before the present one.
         let (at, len) = if matches!(pending.row.effect, Effect::InodeWrites(_)) {
-            (0, meta.size())
+            match changed_range(pending, meta.size()) {
+                Some(range) => range,
+                None => return Ok(None),
+            }
         } else if positioned {
             (pending.call.args[3], ret as u64)
         } else {
             (position(tid, fd).saturating_sub(ret as u64), ret as u64)
         };
-        self.put_content_of_file(id, &link, at, at, len, put_all)?;
+        self.put_content_of_file(id, &link, at, at, len, true)?;
         Ok(Some(MapInfo {
             file: backing,
             offset: at,
@@ -386,7 +389,8 @@ impl Recorder {
         });
     }
 
-    /// Content of a file as `Data` records at the addresses where it is mapped.
+    /// Content of a file as `Data` records at the addresses where it is mapped; where no `zeros` are
+    /// needed, pages of zeros are left out, and holes are not even read.
     fn put_content_of_file(
         &mut self,
         id: u32,
@@ -394,7 +398,7 @@ impl Recorder {
         at: u64,
         offset: u64,
         len: u64,
-        put: fn(&Journal, u32, u64, &[u8]),
+        zeros: bool,
     ) -> Result<()> {
         use std::os::unix::fs::FileExt;
         let Ok(file) = std::fs::File::open(link) else {
@@ -402,8 +406,16 @@ impl Recorder {
         };
         let lane = self.task(id).lane;
         let mut buf = vec![0; 1 << 20];
+        let put = if zeros { put_all } else { put_nonzero };
         let mut done = 0;
         while done < len {
+            if !zeros {
+                let data = next_data(&file, offset + done) & !(PAGE - 1);
+                done = done.max(data.saturating_sub(offset));
+                if done >= len {
+                    break;
+                }
+            }
             let want = buf.len().min((len - done) as usize);
             match file.read_at(&mut buf[..want], offset + done) {
                 Ok(0) | Err(_) => break,
@@ -439,6 +451,38 @@ pub(super) fn status_flags(tid: Tid, fd: i32) -> i32 {
     flags
         .and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok())
         .unwrap_or(0)
+}
+
+/// The place at or behind `offset` where a file has content that was written: all else is holes.
+fn next_data(file: &std::fs::File, offset: u64) -> u64 {
+    use std::os::fd::AsRawFd;
+    // SAFETY: no memory is involved.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, libc::SEEK_DATA) };
+    match std::io::Error::last_os_error().raw_os_error() {
+        _ if at >= 0 => at as u64,
+        Some(libc::ENXIO) => u64::MAX,
+        // A file system that does not tell.
+        _ => offset,
+    }
+}
+
+/// Start and length of what a call on an inode made of the content of a file of `size` bytes, apart
+/// from that size. `None`: neither was changed.
+fn changed_range(pending: &PendingCall, size: u64) -> Option<(u64, u64)> {
+    const MOVES: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
+    const CLEARS: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+    let [_, mode, at, len, ..] = pending.call.args;
+    match i64::from(pending.call.nr) {
+        // What is cut off is gone, what is added is zero: the size says it all.
+        libc::SYS_ftruncate => Some((0, 0)),
+        libc::SYS_fallocate if mode as i32 & MOVES != 0 => Some((0, size)),
+        libc::SYS_fallocate if mode as i32 & CLEARS != 0 => {
+            Some((at, len.min(size.saturating_sub(at))))
+        }
+        libc::SYS_fallocate => Some((0, 0)),
+        libc::SYS_ioctl if mode == libc::FICLONE || mode == libc::FICLONERANGE => Some((0, size)),
+        _ => None,
+    }
 }
 
 /// The argument with the descriptor that a call writes to, and whether it says where.
