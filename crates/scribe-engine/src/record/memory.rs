@@ -16,6 +16,9 @@ pub(crate) const MAP_BACKED: u32 = 1 << 31;
 /// With [`MAP_BACKED`], on a call that maps nothing: the file was changed, the `Data` records before
 /// the event hold its bytes, with offsets in the file for addresses.
 pub(crate) const MAP_CHANGED: u32 = 1 << 30;
+/// With [`MAP_BACKED`]: the file was not open for writing, so that mprotect does not make a shared
+/// mapping writable.
+pub(crate) const MAP_READ_ONLY: u32 = 1 << 29;
 
 impl Recorder {
     pub(super) fn mmap(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
@@ -61,6 +64,18 @@ impl Recorder {
         }
         self.unpatch_before_call(id, addr, end)?;
         if i64::from(call.nr) == libc::SYS_madvise && advice as i32 == libc::MADV_FREE {
+            if !is_ours(addr, end) {
+                // Files cannot be freed so; what follows would take their changes away.
+                let task = self.task(id);
+                let (tid, app) = (task.tid, task.app);
+                let got = self
+                    .machine
+                    .inject(tid, &app, libc::SYS_madvise, call.args)?;
+                self.take_strays(id);
+                if got == -i64::from(libc::EINVAL) {
+                    return self.answer(id, row, call, got);
+                }
+            }
             // Pages freed "some time" are not the same at replay; freed at once they are, and a
             // program cannot rely on more.
             pending.agent_args[2] = libc::MADV_DONTNEED as u64;
@@ -114,6 +129,9 @@ impl Recorder {
     ) -> Result<Option<MapInfo>> {
         if (-4095..0).contains(&ret) {
             return Ok(None);
+        }
+        if i64::from(pending.call.nr) == libc::SYS_mremap && !self.shared_files.is_empty() {
+            return Ok(self.grown_mapping(id, &pending.call, ret as u64));
         }
         if matches!(pending.kind, Kind::Plain) && !self.shared_files.is_empty() {
             return self.changed_file(id, pending, ret);
@@ -208,7 +226,7 @@ impl Recorder {
                 offset,
                 len: meta.size(),
                 prot,
-                flags: flags | MAP_BACKED,
+                flags: flags | MAP_BACKED | if writable { 0 } else { MAP_READ_ONLY },
             }));
         }
         if shared && !regular {
@@ -273,6 +291,38 @@ impl Recorder {
             prot: 0,
             flags: MAP_BACKED | MAP_CHANGED,
         }))
+    }
+
+    /// mremap made a mapping longer: what came into view of a file that is mapped.
+    fn grown_mapping(&mut self, id: u32, call: &Call, at: u64) -> Option<MapInfo> {
+        let [_, old, new, ..] = call.args;
+        let (old, new) = (old.next_multiple_of(PAGE), new.next_multiple_of(PAGE));
+        if new <= old {
+            return None;
+        }
+        let maps = maps::read(self.task(id).tid);
+        let map = maps.iter().find(|map| map.start <= at && at < map.end)?;
+        let key = (map.dev, map.ino);
+        let (lane, file) = *self.shared_files.get(&key).filter(|_| map.ino != 0)?;
+        let task = self.task(id);
+        if lane != task.lane {
+            return None;
+        }
+        let offset = map.offset + (at - map.start);
+        let (space, log) = (task.space.clone(), &self.log);
+        let mut seen = old;
+        for_pieces(&space.mem, at + old, new - old, |start, piece| {
+            put_nonzero(log, lane, start - at + offset, piece);
+            seen = start - at + piece.len() as u64;
+        });
+        Some(MapInfo {
+            file,
+            offset: offset + old,
+            // The file is at least that long.
+            len: offset + seen,
+            prot: 0,
+            flags: MAP_BACKED | MAP_CHANGED,
+        })
     }
 
     /// The number of the memory behind a file that tasks of this lane share. It is a new one when
