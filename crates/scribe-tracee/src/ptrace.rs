@@ -336,6 +336,12 @@ impl Stopped {
         self.sud_config([1, 0, start, len])
     }
 
+    /// Arms Syscall User Dispatch so that the next call ends the process with SIGSEGV: the selector is
+    /// not readable (kernel/entry/syscall_user_dispatch.c).
+    pub fn break_sud(&self) -> Result<()> {
+        self.sud_config([1, 8, 0, 0])
+    }
+
     /// Ends Syscall User Dispatch.
     pub fn disarm_sud(&self) -> Result<()> {
         self.sud_config([0, 0, 0, 0])

@@ -169,11 +169,10 @@ impl Recorder {
                 ));
                 return self.answer_unknown(id, call, -i64::from(libc::ENOSYS));
             }
-            let pid = self.task(id).tgid;
-            return Err(RecordError::UnknownCall {
-                pid,
-                name: describe_unknown(&call),
-            });
+            if i64::from(call.nr) == libc::SYS_ioctl {
+                return self.start_call(id, &scribe_syscalls::UNKNOWN_IOCTL, call, Kind::Plain);
+            }
+            return Err(self.unknown_call(id, &call));
         };
         *self.stats.calls.entry(call.nr).or_default() += 1;
         if self.tracer_waits(id, row, call)?.is_some()
@@ -440,6 +439,9 @@ impl Recorder {
         let Some(mut pending) = self.tracer_waited(id, pending)? else {
             return Ok(());
         };
+        if std::ptr::eq(pending.row, &scribe_syscalls::UNKNOWN_IOCTL) {
+            return self.finish_unknown(id, &pending);
+        }
         if matches!(pending.ret, -516..=-512) && !matches!(pending.kind, Kind::Sigreturn(_)) {
             if self.traced(id) {
                 return self.traced_interrupted(id, pending);
@@ -697,6 +699,36 @@ impl Recorder {
         self.write_call(id, &pending, &Outputs { ranges: Vec::new() }, ret, 0)?;
         self.task_mut(id).app.rax = ret as u64;
         self.settle(id)
+    }
+
+    /// A command of ioctl that nobody knows was tried. Most are asked of a file of another kind, whose
+    /// driver does not know them either: then nothing happened. Otherwise memory may have changed.
+    fn finish_unknown(&mut self, id: u32, pending: &PendingCall) -> Result<()> {
+        let refused = [
+            libc::ENOTTY,
+            libc::EBADF,
+            libc::EINVAL,
+            libc::EOPNOTSUPP,
+            libc::ENODEV,
+            libc::ENXIO,
+            libc::EPERM,
+            libc::EACCES,
+            libc::EFAULT,
+        ];
+        if refused
+            .iter()
+            .all(|error| pending.ret != -i64::from(*error))
+        {
+            return Err(self.unknown_call(id, &pending.call));
+        }
+        self.answer_unknown(id, pending.call, pending.ret)
+    }
+
+    fn unknown_call(&self, id: u32, call: &Call) -> RecordError {
+        RecordError::UnknownCall {
+            pid: self.task(id).tgid,
+            name: describe_unknown(call),
+        }
     }
 
     /// Answers a call that has no row; only its number is verified at replay.

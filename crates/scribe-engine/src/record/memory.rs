@@ -16,6 +16,9 @@ pub(crate) const MAP_BACKED: u32 = 1 << 31;
 /// With [`MAP_BACKED`], on a call that maps nothing: the file was changed, the `Data` records before
 /// the event hold its bytes, with offsets in the file for addresses.
 pub(crate) const MAP_CHANGED: u32 = 1 << 30;
+/// With [`MAP_BACKED`]: the file was not open for writing, so that mprotect does not make a shared
+/// mapping writable.
+pub(crate) const MAP_READ_ONLY: u32 = 1 << 29;
 
 impl Recorder {
     pub(super) fn mmap(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
@@ -61,6 +64,18 @@ impl Recorder {
         }
         self.unpatch_before_call(id, addr, end)?;
         if i64::from(call.nr) == libc::SYS_madvise && advice as i32 == libc::MADV_FREE {
+            if !is_ours(addr, end) {
+                // Files cannot be freed so; what follows would take their changes away.
+                let task = self.task(id);
+                let (tid, app) = (task.tid, task.app);
+                let got = self
+                    .machine
+                    .inject(tid, &app, libc::SYS_madvise, call.args)?;
+                self.take_strays(id);
+                if got == -i64::from(libc::EINVAL) {
+                    return self.answer(id, row, call, got);
+                }
+            }
             // Pages freed "some time" are not the same at replay; freed at once they are, and a
             // program cannot rely on more.
             pending.agent_args[2] = libc::MADV_DONTNEED as u64;
@@ -114,6 +129,9 @@ impl Recorder {
     ) -> Result<Option<MapInfo>> {
         if (-4095..0).contains(&ret) {
             return Ok(None);
+        }
+        if i64::from(pending.call.nr) == libc::SYS_mremap && !self.shared_files.is_empty() {
+            return Ok(self.grown_mapping(id, &pending.call, ret as u64));
         }
         if matches!(pending.kind, Kind::Plain) && !self.shared_files.is_empty() {
             return self.changed_file(id, pending, ret);
@@ -185,7 +203,7 @@ impl Recorder {
             // mapping that were not written to follow.
             let meta = meta.expect("a regular file has metadata");
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
-            self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
+            self.put_content_of_file(id, &link, at, offset, len.min(in_file), false)?;
             let file = self.backing_of(id, (meta.dev(), meta.ino()));
             let flags = flags | MAP_BACKED;
             return Ok(Some(MapInfo {
@@ -201,14 +219,14 @@ impl Recorder {
             self.task(id).space.shared.set(true);
             let file = self.backing_of(id, (meta.dev(), meta.ino()));
             let in_file = meta.size().saturating_sub(offset).next_multiple_of(PAGE);
-            self.put_content_of_file(id, &link, at, offset, len.min(in_file), put_nonzero)?;
+            self.put_content_of_file(id, &link, at, offset, len.min(in_file), false)?;
             return Ok(Some(MapInfo {
                 // The inode names the memory that all who map it share.
                 file,
                 offset,
                 len: meta.size(),
                 prot,
-                flags: flags | MAP_BACKED,
+                flags: flags | MAP_BACKED | if writable { 0 } else { MAP_READ_ONLY },
             }));
         }
         if shared && !regular {
@@ -256,13 +274,16 @@ impl Recorder {
         let backing = self.backing_of(id, key);
         // Where it was written: by an offset argument (the fourth), or before the present one.
         let (at, len) = if matches!(pending.row.effect, Effect::InodeWrites(_)) {
-            (0, meta.size())
+            match changed_range(pending, meta.size()) {
+                Some(range) => range,
+                None => return Ok(None),
+            }
         } else if positioned {
             (pending.call.args[3], ret as u64)
         } else {
             (position(tid, fd).saturating_sub(ret as u64), ret as u64)
         };
-        self.put_content_of_file(id, &link, at, at, len, put_all)?;
+        self.put_content_of_file(id, &link, at, at, len, true)?;
         Ok(Some(MapInfo {
             file: backing,
             offset: at,
@@ -270,6 +291,38 @@ impl Recorder {
             prot: 0,
             flags: MAP_BACKED | MAP_CHANGED,
         }))
+    }
+
+    /// mremap made a mapping longer: what came into view of a file that is mapped.
+    fn grown_mapping(&mut self, id: u32, call: &Call, at: u64) -> Option<MapInfo> {
+        let [_, old, new, ..] = call.args;
+        let (old, new) = (old.next_multiple_of(PAGE), new.next_multiple_of(PAGE));
+        if new <= old {
+            return None;
+        }
+        let maps = maps::read(self.task(id).tid);
+        let map = maps.iter().find(|map| map.start <= at && at < map.end)?;
+        let key = (map.dev, map.ino);
+        let (lane, file) = *self.shared_files.get(&key).filter(|_| map.ino != 0)?;
+        let task = self.task(id);
+        if lane != task.lane {
+            return None;
+        }
+        let offset = map.offset + (at - map.start);
+        let (space, log) = (task.space.clone(), &self.log);
+        let mut seen = old;
+        for_pieces(&space.mem, at + old, new - old, |start, piece| {
+            put_nonzero(log, lane, start - at + offset, piece);
+            seen = start - at + piece.len() as u64;
+        });
+        Some(MapInfo {
+            file,
+            offset: offset + old,
+            // The file is at least that long.
+            len: offset + seen,
+            prot: 0,
+            flags: MAP_BACKED | MAP_CHANGED,
+        })
     }
 
     /// The number of the memory behind a file that tasks of this lane share. It is a new one when
@@ -386,7 +439,8 @@ impl Recorder {
         });
     }
 
-    /// Content of a file as `Data` records at the addresses where it is mapped.
+    /// Content of a file as `Data` records at the addresses where it is mapped; where no `zeros` are
+    /// needed, pages of zeros are left out, and holes are not even read.
     fn put_content_of_file(
         &mut self,
         id: u32,
@@ -394,7 +448,7 @@ impl Recorder {
         at: u64,
         offset: u64,
         len: u64,
-        put: fn(&Journal, u32, u64, &[u8]),
+        zeros: bool,
     ) -> Result<()> {
         use std::os::unix::fs::FileExt;
         let Ok(file) = std::fs::File::open(link) else {
@@ -402,8 +456,16 @@ impl Recorder {
         };
         let lane = self.task(id).lane;
         let mut buf = vec![0; 1 << 20];
+        let put = if zeros { put_all } else { put_nonzero };
         let mut done = 0;
         while done < len {
+            if !zeros {
+                let data = next_data(&file, offset + done) & !(PAGE - 1);
+                done = done.max(data.saturating_sub(offset));
+                if done >= len {
+                    break;
+                }
+            }
             let want = buf.len().min((len - done) as usize);
             match file.read_at(&mut buf[..want], offset + done) {
                 Ok(0) | Err(_) => break,
@@ -439,6 +501,38 @@ pub(super) fn status_flags(tid: Tid, fd: i32) -> i32 {
     flags
         .and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok())
         .unwrap_or(0)
+}
+
+/// The place at or behind `offset` where a file has content that was written: all else is holes.
+fn next_data(file: &std::fs::File, offset: u64) -> u64 {
+    use std::os::fd::AsRawFd;
+    // SAFETY: no memory is involved.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, libc::SEEK_DATA) };
+    match std::io::Error::last_os_error().raw_os_error() {
+        _ if at >= 0 => at as u64,
+        Some(libc::ENXIO) => u64::MAX,
+        // A file system that does not tell.
+        _ => offset,
+    }
+}
+
+/// Start and length of what a call on an inode made of the content of a file of `size` bytes, apart
+/// from that size. `None`: neither was changed.
+fn changed_range(pending: &PendingCall, size: u64) -> Option<(u64, u64)> {
+    const MOVES: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
+    const CLEARS: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+    let [_, mode, at, len, ..] = pending.call.args;
+    match i64::from(pending.call.nr) {
+        // What is cut off is gone, what is added is zero: the size says it all.
+        libc::SYS_ftruncate => Some((0, 0)),
+        libc::SYS_fallocate if mode as i32 & MOVES != 0 => Some((0, size)),
+        libc::SYS_fallocate if mode as i32 & CLEARS != 0 => {
+            Some((at, len.min(size.saturating_sub(at))))
+        }
+        libc::SYS_fallocate => Some((0, 0)),
+        libc::SYS_ioctl if mode == libc::FICLONE || mode == libc::FICLONERANGE => Some((0, size)),
+        _ => None,
+    }
 }
 
 /// The argument with the descriptor that a call writes to, and whether it says where.

@@ -304,6 +304,8 @@ pub struct Recorder {
     /// Areas of lanes that were merged into others.
     merged: Vec<Rc<LaneMemory>>,
     next_task: u32,
+    /// Whether the program may have made a pid namespace, where tasks have other ids.
+    pid_namespaces: bool,
     next_lane: u32,
     /// The task that writes to the recording's terminal, and those that wait to.
     terminal: Option<u32>,

@@ -397,10 +397,17 @@ fn priority(tid: Tid) -> i32 {
     }
 }
 
-/// The last number of the line `NSpid` is the id in the innermost namespace; proc_pid_status(5).
+/// The thread id in the innermost namespace.
 pub(super) fn namespace_tid(tid: Tid) -> u32 {
+    namespace_ids(tid).last().map_or(tid, |own| *own) as u32
+}
+
+/// The numbers of the line `NSpid`: the ids in the namespaces, from ours to the innermost;
+/// proc_pid_status(5).
+pub(super) fn namespace_ids(tid: Tid) -> Vec<Tid> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    line.and_then(|ids| ids.split_whitespace().last()?.parse().ok())
-        .unwrap_or(tid as u32)
+    let ids = line.unwrap_or_default().split_whitespace();
+    let ids: Vec<Tid> = ids.map_while(|number| number.parse().ok()).collect();
+    if ids.is_empty() { vec![tid] } else { ids }
 }

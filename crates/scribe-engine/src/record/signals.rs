@@ -448,7 +448,11 @@ impl Recorder {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.state = State::Exiting;
         let (tid, app) = (task.tid, task.app);
+        let init = task.sighand.borrow().is_init();
         let space = task.space.clone();
+        if init && signal != libc::SIGKILL {
+            return self.die_as_init(id, signal);
+        }
         // The kernel may have a handler for it that has since been used up, or that it must not
         // have: set the default action, unblock, deliver.
         space.mem.write(scribe_abi::AGENT_STRINGS, &[0; 32])?;
@@ -460,6 +464,23 @@ impl Recorder {
         stopped.set_regs(&app)?;
         self.machine.go(tid, Go::Agent, signal)?;
         Ok(())
+    }
+
+    /// The same in the first process of a pid namespace: signals of tracers do not end it, as its own
+    /// do not. What Syscall User Dispatch finds amiss does, with SIGSEGV (`force_exit_sig`).
+    fn die_as_init(&mut self, id: u32, signal: i32) -> Result<()> {
+        let task = self.task(id);
+        let (tid, mut regs) = (task.tid, task.app);
+        if signal != libc::SIGSEGV || !self.machine.sud {
+            return Ok(self.machine.go(tid, Go::Agent, libc::SIGKILL)?);
+        }
+        let stopped = self.machine.stopped(tid)?;
+        stopped.break_sud()?;
+        regs.rip = AGENT_BASE + ENTRY_SYSCALL;
+        regs.rax = libc::SYS_getpid as u64;
+        regs.orig_rax = u64::MAX;
+        stopped.set_regs(&regs)?;
+        Ok(self.machine.go(tid, Go::Agent, 0)?)
     }
 
     /// Sends the task into a group stop; it goes on as `after` says.

@@ -22,6 +22,11 @@ impl Recorder {
         special: Special,
     ) -> Result<()> {
         let args = call.args;
+        self.pid_namespaces |= match special {
+            Special::Unshare => args[0] & libc::CLONE_NEWPID as u64 != 0,
+            Special::Setns => true,
+            _ => false,
+        };
         match special {
             Special::Mmap => self.mmap(id, row, call),
             Special::Munmap | Special::Mprotect | Special::Madvise | Special::PkeyMprotect => {
@@ -321,6 +326,11 @@ impl Recorder {
             Action::Errno(errno) => (-i64::from(errno), None),
             // Nobody traces or listens.
             Action::Trace(_) | Action::UserNotif(_) => (ENOSYS, None),
+            // A signal that is forced but blocked or ignored ends the process.
+            Action::Trap(_) if self.cannot_be_handled(id, libc::SIGSYS) => {
+                self.record_death(id, libc::SIGSYS, AT_CALL);
+                return self.die(id, libc::SIGSYS).map(|()| Some(Ok(())));
+            }
             Action::Trap(data) => {
                 let info = scribe_kernel::seccomp::trap_siginfo(call.nr, task.app.rip, data);
                 (call.nr.into(), Some(info))
@@ -345,6 +355,14 @@ impl Recorder {
             self.task_mut(id).stash.push(libc::SIGSYS as u32, info);
         }
         Ok(Some(self.settle(id)))
+    }
+
+    /// Whether a signal that an instruction or a call causes would find itself blocked or ignored.
+    fn cannot_be_handled(&self, id: u32, signal: i32) -> bool {
+        let task = self.task(id);
+        let ignored = task.sighand.borrow().what_to_do(signal as u32)
+            == scribe_kernel::signal::Action::Ignore;
+        ignored || Mask(task.mask).has(signal as u32)
     }
 
     /// seccomp(2), and prctl with PR_SET_SECCOMP.

@@ -246,6 +246,7 @@ impl Recorder {
             shared,
             texts: Default::default(),
             next_task: first + 1,
+            pid_namespaces: false,
             next_lane: 2,
             terminal: None,
             terminal_waits: VecDeque::new(),

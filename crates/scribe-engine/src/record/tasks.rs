@@ -23,6 +23,7 @@ impl Recorder {
         call: Call,
         flags: u64,
     ) -> Result<()> {
+        self.pid_namespaces |= flags & libc::CLONE_NEWPID as u64 != 0;
         let mut pending = self.prepare(id, row, call, Kind::Spawn(None));
         let nr = i64::from(call.nr);
         if nr == libc::SYS_clone {
@@ -68,10 +69,13 @@ impl Recorder {
             let Some(mut pending) = self.task_mut(id).call.take() else {
                 return self.resume_agent(id);
             };
-            pending.ret = i64::from(child_tid);
+            let depth = self.ids_of(parent_tid).len();
+            let seen = self.ids_of(child_tid).get(depth - 1).copied();
+            let ret = i64::from(seen.unwrap_or(child_tid));
+            pending.ret = ret;
             self.write_finished(id, &mut pending)?;
             let task = self.task_mut(id);
-            task.app.rax = child_tid as u64;
+            task.app.rax = ret as u64;
             task.vfork_wait = true;
             self.release(id, Left::AfterEvent);
         }
@@ -106,7 +110,7 @@ impl Recorder {
         if has(libc::CLONE_CHILD_SETTID) {
             let at = from.child_tid_address();
             // The kernel ignores a bad address here, too.
-            let _ = space.mem.write(at, &tid.to_le_bytes());
+            let _ = space.mem.write(at, &self.own_id(tid).to_le_bytes());
         }
         let share = has(libc::CLONE_VM) || space.shared.get();
         let task = Task {
@@ -131,6 +135,8 @@ impl Recorder {
                 if flags & CLONE_CLEAR_SIGHAND != 0 {
                     own.exec_reset();
                 }
+                let ids = self.ids_of(tid);
+                own.set_init(ids.len() > 1 && ids.last() == Some(&1));
                 Rc::new(RefCell::new(own))
             },
             files: if has(libc::CLONE_FILES) {
@@ -196,11 +202,23 @@ impl Recorder {
         let task = self.tasks.get(&child)?;
         Some(Spawn {
             task: child,
-            tid: task.tid,
-            pid: task.tgid,
+            tid: self.own_id(task.tid),
+            pid: self.own_id(task.tgid),
             lane: task.lane,
             flags: 0,
         })
+    }
+
+    /// The ids of a task in the pid namespaces it is in, from ours to its own; never empty.
+    fn ids_of(&self, tid: Tid) -> Vec<Tid> {
+        if !self.pid_namespaces {
+            return vec![tid];
+        }
+        pi::namespace_ids(tid)
+    }
+
+    fn own_id(&self, tid: Tid) -> Tid {
+        self.ids_of(tid).last().copied().unwrap_or(tid)
     }
 
     /// exit and exit_group.

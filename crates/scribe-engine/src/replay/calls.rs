@@ -75,9 +75,12 @@ impl Replayer {
         if let Some(map) = event.sections.map()
             && map.flags & MAP_CHANGED != 0
         {
-            self.change_backing(&map, &data)?;
-            self.answer(id, event.ret);
-            return Ok(());
+            let moved = matches!(row.class, Class::Special(Special::Mremap));
+            self.change_backing(&map, &data, moved)?;
+            if !moved {
+                self.answer(id, event.ret);
+                return Ok(());
+            }
         }
         let failed = (-4095..0).contains(&event.ret);
         match row.class {
@@ -208,6 +211,10 @@ impl Replayer {
             Special::Brk => self.brk(id, event.ret as u64)?,
             // Its result is whatever the frame held in rax.
             Special::RtSigreturn => return self.sigreturn(id).map(|()| true),
+            // What lies before the place where these fail is changed all the same.
+            Special::Mprotect | Special::Madvise | Special::PkeyMprotect if failed => {
+                self.repeat_failed(id, call, event.ret)?
+            }
             _ if failed => {}
             Special::Mmap | Special::Shmat => self.mmap(id, call, special, event, data, backed)?,
             Special::Munmap | Special::Mprotect | Special::Madvise | Special::PkeyMprotect => {

@@ -1,6 +1,7 @@
 //! Calls that shape the address space, repeated at the recorded addresses.
 
 use super::*;
+use crate::record::memory::MAP_READ_ONLY;
 use scribe_abi::{OURS, PAGE, is_ours};
 use scribe_log::{MapInfo, Syscall};
 use scribe_syscalls::Special;
@@ -28,6 +29,21 @@ impl Replayer {
             self.inject_expecting(id, libc::SYS_mmap, args, from as i64)?;
         } else if to < from {
             self.inject_expecting(id, libc::SYS_munmap, [to, from - to, 0, 0, 0, 0], 0)?;
+        }
+        Ok(())
+    }
+
+    /// mprotect and madvise that failed, some way into their range.
+    pub(super) fn repeat_failed(&mut self, id: u32, call: Call, ret: i64) -> Result<()> {
+        let mut args = call.args;
+        if i64::from(call.nr) == libc::SYS_madvise && args[2] as i32 == libc::MADV_FREE {
+            if ret == -i64::from(libc::EINVAL) {
+                return Ok(());
+            }
+            args[2] = libc::MADV_DONTNEED as u64;
+        }
+        if !is_ours(args[0], args[0].saturating_add(args[1]).min(1 << 47)) {
+            self.inject(id, call.nr.into(), args)?;
         }
         Ok(())
     }
@@ -142,11 +158,22 @@ impl Replayer {
         };
         let flags = (kind | libc::MAP_FIXED) as u64;
         let args = [at, len, map.prot.into(), flags, map.offset];
-        self.map_file(id, file.as_raw_fd(), libc::O_RDWR, args)
+        let read_only = kind == libc::MAP_SHARED && map.flags & MAP_READ_ONLY != 0;
+        let open = if read_only {
+            libc::O_RDONLY
+        } else {
+            libc::O_RDWR
+        };
+        self.map_file(id, file.as_raw_fd(), open, args)
     }
 
-    /// A mapped file was changed by a call.
-    pub(super) fn change_backing(&mut self, map: &MapInfo, data: &[(u64, Vec<u8>)]) -> Result<()> {
+    /// A mapped file was changed by a call, or more of it is mapped (`grow`).
+    pub(super) fn change_backing(
+        &mut self,
+        map: &MapInfo,
+        data: &[(u64, Vec<u8>)],
+        grow: bool,
+    ) -> Result<()> {
         let failed = |error| ReplayError::Setup {
             what: "memory for a shared mapping".into(),
             error,
@@ -154,7 +181,9 @@ impl Replayer {
         let Some(file) = self.backing.get(&map.file) else {
             return Ok(());
         };
-        file.set_len(map.len).map_err(failed)?;
+        if !grow || file.metadata().map_err(failed)?.len() < map.len {
+            file.set_len(map.len).map_err(failed)?;
+        }
         for (offset, bytes) in data {
             file.write_all_at(bytes, *offset).map_err(failed)?;
         }

@@ -223,13 +223,14 @@ pub enum Action {
     Handler(Disposition),
 }
 
-/// The dispositions of a process (`struct sighand_struct`).
+/// The dispositions of a process (`struct sighand_struct`), and whether it is the first process of a
+/// pid namespace (`SIGNAL_UNKILLABLE`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dispositions([Disposition; NSIG as usize]);
+pub struct Dispositions([Disposition; NSIG as usize], bool);
 
 impl Default for Dispositions {
     fn default() -> Self {
-        Self([Disposition::default(); NSIG as usize])
+        Self([Disposition::default(); NSIG as usize], false)
     }
 }
 
@@ -298,11 +299,23 @@ impl Dispositions {
         }
     }
 
+    /// Says whether the process is the first of a pid namespace: the default actions of signals do
+    /// nothing there (`sig_task_ignored`).
+    pub fn set_init(&mut self, init: bool) {
+        self.1 = init;
+    }
+
+    /// Whether the process is the first of a pid namespace.
+    pub fn is_init(&self) -> bool {
+        self.1
+    }
+
     /// What the signal does now.
     pub fn what_to_do(&self, signo: u32) -> Action {
         match self.get(signo) {
             Some(d) if d.handler == SIG_IGN => Action::Ignore,
             Some(d) if d.handler != SIG_DFL => Action::Handler(*d),
+            _ if self.1 && !Mask::KERNEL_ONLY.has(signo) => Action::Ignore,
             _ => Action::Default(default_action(signo)),
         }
     }

@@ -1,5 +1,6 @@
 //! `ioctl(2)`: one row a command. Commands without a row are unknown on purpose: the direction and
-//! size in a number say nothing of pointers in the structure, and often not the truth.
+//! size in a number say nothing of pointers in the structure, and often not the truth. They are only
+//! carried out to see whether the kernel refuses them.
 
 use linux_raw_sys::ioctl as c;
 
@@ -58,6 +59,25 @@ const fn ioctl(args: &'static [crate::arg::Arg], sub: Sub) -> Row {
     };
     Row::new(16, "ioctl", args).sub(sub).eff(effect)
 }
+
+/// Stands for a command without a row, so that it can be tried: what the kernel refuses has no
+/// meaning.
+pub static UNKNOWN: Row = Row::new(
+    16,
+    "ioctl",
+    &[
+        crate::arg::Arg { name: "fd", ty: FD },
+        crate::arg::Arg {
+            name: "request",
+            ty: HEX,
+        },
+        crate::arg::Arg {
+            name: "arg",
+            ty: HEX,
+        },
+    ],
+)
+.may();
 
 const NONE: Ty = UNUSED;
 const IN4: Ty = sin(Shape::I32, 4);

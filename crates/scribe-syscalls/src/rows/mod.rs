@@ -6,7 +6,7 @@ mod fcntl;
 mod files;
 mod fsys;
 mod futex;
-mod ioctl;
+pub(crate) mod ioctl;
 mod ipc;
 mod keys;
 mod memory;
