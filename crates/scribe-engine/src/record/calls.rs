@@ -450,6 +450,12 @@ impl Recorder {
             _ => pending.ret,
         };
         pending.ret = ret;
+        if self.reads_own_maps(id, &pending) {
+            if matches!(pending.row.effect, scribe_syscalls::Effect::ReadsAt(_)) {
+                pending.agent_args[3] += ret as u64;
+            }
+            return self.launch(id, *pending);
+        }
         let outputs = self.collect(id, &mut pending)?;
         let ret = pending.ret;
         self.write_call(id, &pending, &outputs, ret, 0)?;
