@@ -34,4 +34,5 @@ pub use flags::FlagSet;
 pub use names::{errno_by_name, errno_name, errno_text, signal_by_name, signal_name};
 pub use plan::{Buf, OutRange, Plan, Slot, outputs, plan};
 pub use print::{FormatOpts, format_args, format_call, format_ret, format_unknown};
+pub use rows::UNKNOWN_IOCTL;
 pub use table::{KNOWN_MAX, by_name, lookup, rows, syscall_name, unknown_is_enosys};

@@ -164,11 +164,11 @@ impl Recorder {
                 ));
                 return self.answer_unknown(id, call, -i64::from(libc::ENOSYS));
             }
-            let pid = self.task(id).tgid;
-            return Err(RecordError::UnknownCall {
-                pid,
-                name: describe_unknown(&call),
-            });
+            if i64::from(call.nr) == libc::SYS_ioctl {
+                *self.stats.calls.entry(call.nr).or_default() += 1;
+                return self.start_call(id, &scribe_syscalls::UNKNOWN_IOCTL, call, Kind::Plain);
+            }
+            return Err(self.unknown(id, &call));
         };
         *self.stats.calls.entry(call.nr).or_default() += 1;
         if self.tracer_waits(id, row, call)?.is_some()
@@ -194,6 +194,13 @@ impl Recorder {
             Class::Emulate => self.start_call(id, row, call, Kind::Plain),
             Class::Execute => self.execute_call(id, row, call),
             Class::Special(special) => self.special(id, row, call, special),
+        }
+    }
+
+    fn unknown(&self, id: u32, call: &Call) -> RecordError {
+        RecordError::UnknownCall {
+            pid: self.task(id).tgid,
+            name: describe_unknown(call),
         }
     }
 
@@ -450,6 +457,10 @@ impl Recorder {
             _ => pending.ret,
         };
         pending.ret = ret;
+        let unknown = std::ptr::eq(pending.row, &scribe_syscalls::UNKNOWN_IOCTL);
+        if unknown && !(-4095..0).contains(&ret) {
+            return Err(self.unknown(id, &pending.call));
+        }
         if self.reads_own_maps(id, &pending) {
             if matches!(pending.row.effect, scribe_syscalls::Effect::ReadsAt(_)) {
                 pending.agent_args[3] += ret as u64;

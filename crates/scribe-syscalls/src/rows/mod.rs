@@ -22,6 +22,8 @@ mod time;
 
 use crate::call::Row;
 
+pub use ioctl::UNKNOWN_IOCTL;
+
 /// All tables.
 pub(crate) const TABLES: &[&[Row]] = &[
     aio::ROWS,
