@@ -155,6 +155,7 @@ impl Recorder {
             slot: None,
             vfork_wait: false,
             after_stop: Ready::Resume,
+            agent_regs: None,
             clone_flags: 0,
             clear_tid: if has(libc::CLONE_CHILD_CLEARTID) {
                 from.child_tid_address()

@@ -17,8 +17,14 @@ pub static UNKNOWN_IOCTL: Row = Row::new(
     "ioctl",
     &[
         crate::arg::Arg { name: "fd", ty: FD },
-        crate::arg::Arg { name: "request", ty: HEX },
-        crate::arg::Arg { name: "arg", ty: HEX },
+        crate::arg::Arg {
+            name: "request",
+            ty: HEX,
+        },
+        crate::arg::Arg {
+            name: "arg",
+            ty: HEX,
+        },
     ],
 )
 .may()
