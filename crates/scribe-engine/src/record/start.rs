@@ -413,7 +413,8 @@ fn stdio_kind_of(fd: i32) -> u32 {
     }
 }
 
-/// Signals that the new program finds ignored.
+/// Signals that the new program finds ignored. Of SIGPIPE its process may not have said yet that it
+/// is not.
 fn ignored_signals(pid: Tid) -> Dispositions {
     let mut sighand = Dispositions::default();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -421,6 +422,7 @@ fn ignored_signals(pid: Tid) -> Dispositions {
     let mask = line
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
+    let mask = mask & !(1 << (libc::SIGPIPE - 1));
     for signal in 1..=64u32 {
         if mask >> (signal - 1) & 1 != 0 {
             let ignore = scribe_kernel::signal::Disposition {
