@@ -478,8 +478,15 @@ fn device_control() {
     // Names of input devices carry their length in the number.
     assert_eq!(case(&m, 16, &[3, 0x8040_4506, A]).out(9), [(A, 9)]);
     assert_eq!(case(&m, 16, &[3, 0x8008_4523, A]).bufs(), [(Out, A, 8)]);
-    // SIOCETHTOOL and what else is unknown.
-    for cmd in [0x8946, 0xc020_6464] {
+    // SIOCETHTOOL: a pointer, to what the command says.
+    m.words(A, &[0, 0, B]);
+    m.words(B, &[3]);
+    assert_eq!(
+        case(&m, 16, &[3, 0x8946, A]).bufs(),
+        [(InOut, A, 40), (InOut, B, 196)]
+    );
+    // What is unknown.
+    for cmd in [0x8930, 0xc020_6464] {
         assert!(
             scribe_syscalls::lookup(&scribe_syscalls::Call {
                 nr: 16,

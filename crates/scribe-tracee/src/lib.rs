@@ -15,7 +15,7 @@ mod ptrace;
 pub mod translate;
 pub mod wait;
 
-pub use mem::Mem;
+pub use mem::{Mem, write_as_allowed};
 pub use ptrace::{Running, Stopped, Tid, kill, seize, seize_options, traceme_stop};
 pub use wait::{Event, Stop, WaitEvent};
 

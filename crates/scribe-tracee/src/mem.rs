@@ -8,6 +8,25 @@ use crate::{Error, Result, Tid};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
+/// Writes to the memory of a task where its own protections allow that; the errno otherwise.
+pub fn write_as_allowed(tid: Tid, addr: u64, data: &[u8]) -> std::result::Result<(), i32> {
+    let local = libc::iovec {
+        iov_base: data.as_ptr().cast_mut().cast(),
+        iov_len: data.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: addr as *mut libc::c_void,
+        iov_len: data.len(),
+    };
+    // SAFETY: the local vector is read only, and describes `data`.
+    let done = unsafe { libc::process_vm_writev(tid, &local, 1, &remote, 1, 0) };
+    match done {
+        -1 => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        n if n as usize == data.len() => Ok(()),
+        _ => Err(libc::EFAULT),
+    }
+}
+
 /// Access to one address space.
 #[derive(Debug)]
 pub struct Mem {

@@ -178,6 +178,14 @@ impl Plan {
             at += round(buf.cap);
             // SAFETY: the caller's scratch memory; faults are recovered from.
             unsafe {
+                if buf.dir != dir::IN && buf.cap != 0 {
+                    // Where the application has no room the kernel is to see that: it leaves what
+                    // there is to read. Volatile, so that the writes are made.
+                    for at in [buf.addr, buf.addr + buf.cap - 1] {
+                        let at = at as *mut u8;
+                        at.write_volatile(at.read_volatile());
+                    }
+                }
                 if buf.before.is_some() {
                     let slot = vector + u64::from(buf.index) * 16;
                     (slot as *mut u64).write_unaligned(buf.placed);

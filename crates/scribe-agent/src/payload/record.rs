@@ -107,13 +107,13 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     // SAFETY: as above.
     let hash = unsafe { plan.hash(row, &args) };
     begin(&mut record, hash, &args, &plan, config.level, keep);
+    area.hash.store(hash, Relaxed);
     let ret = kernel(area, &numbers(area, &args));
     returned(area, ret)?;
     // SAFETY: as above.
     if row.slow == by::ACTION && !unsafe { mask::tells(&args, ret) } {
         return odd;
     }
-    area.hash.store(hash, Relaxed);
     area.phase.store(phase::MADE, Release);
     note_descriptors(area, row, ret);
     for buf in plan.bufs() {
@@ -153,8 +153,10 @@ fn masking(area: &mut TaskArea, lane: &LaneArea, row: &FastRow) -> Attempt {
     // SAFETY: as above. That the old mask has a place is found out before anything changes.
     let hash = unsafe {
         if !old.is_null() {
-            let word = old.read_unaligned();
-            old.write_unaligned(word);
+            // Volatile, as a write of what is there already would be left out.
+            for byte in [old.cast::<u8>(), old.cast::<u8>().wrapping_add(7)] {
+                byte.write_volatile(byte.read_volatile());
+            }
         }
         plan.hash(row, &args)
     };
@@ -268,8 +270,8 @@ fn waiting(
     release(area, lane);
     let ret = kernel(area, &numbers(area, &moved));
     let lane = acquire(area, room);
-    returned(area, ret)?;
     area.hash.store(hash, Relaxed);
+    returned(area, ret)?;
     area.phase.store(phase::MADE, Release);
     note_descriptors(area, row, ret);
     let start = place(lane, head(lane));
@@ -317,6 +319,9 @@ fn begin(record: &mut Writer, hash: u32, args: &[u64; 6], plan: &Plan, level: u3
     }
 }
 
+/// Result of a call that met memory which is not there.
+const EFAULT: i64 = -14;
+
 /// Whether the call was made and is over.
 #[inline(always)]
 fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
@@ -326,6 +331,10 @@ fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
     area.result.store(ret, Relaxed);
     if (-516..=-512).contains(&ret) {
         return Err((reason::INTERRUPTED, counter::ASKED));
+    }
+    if ret == EFAULT {
+        // It may have written some of what it was to write: the engine looks at that.
+        return Err((reason::RETURNED, counter::ODD));
     }
     Ok(())
 }

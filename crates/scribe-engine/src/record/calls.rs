@@ -9,6 +9,9 @@ use scribe_log::flags::RESTART;
 use scribe_syscalls::{Block, Call, Class, Dir, Plan, Row, Slot};
 use scribe_tracee::inject::{call_args, call_regs};
 
+/// Of a buffer that a failed call may have written to, as much is kept at most.
+const MOST_KEPT: u64 = 1 << 20;
+
 /// Outputs longer than this are written as `Data` records of this length before the event.
 const OUT_PIECE: usize = 1 << 20;
 /// Of the flags register; `syscall` leaves a copy of that in r11.
@@ -336,6 +339,11 @@ impl Recorder {
                 images.push(image);
                 continue;
             }
+            if buf.dir != Dir::In && !self.has_room(id, buf.addr, buf.cap) {
+                // The same: what it cannot write stays where it is, a message in its pipe.
+                images.push(Vec::new());
+                continue;
+            }
             pending.placed[i] = at;
             at += round(buf.cap);
             if buf.sigmask && image.len() >= 8 {
@@ -360,6 +368,18 @@ impl Recorder {
             }
         }
         Ok(())
+    }
+
+    /// Whether the program itself could write to both ends of a range.
+    fn has_room(&self, id: u32, addr: u64, len: u64) -> bool {
+        let task = self.task(id);
+        let ends = [addr, addr.wrapping_add(len.saturating_sub(1))];
+        len == 0
+            || ends.into_iter().all(|at| {
+                let mut byte = [0];
+                task.space.mem.read_some(at, &mut byte) == 1
+                    && scribe_tracee::write_as_allowed(task.tid, at, &byte) != Err(libc::EFAULT)
+            })
     }
 
     /// A scratch area of at least `len` bytes for the task.
@@ -439,9 +459,6 @@ impl Recorder {
         let Some(mut pending) = self.tracer_waited(id, pending)? else {
             return Ok(());
         };
-        if std::ptr::eq(pending.row, &scribe_syscalls::UNKNOWN_IOCTL) {
-            return self.finish_unknown(id, &pending);
-        }
         if matches!(pending.ret, -516..=-512) && !matches!(pending.kind, Kind::Sigreturn(_)) {
             if self.traced(id) {
                 return self.traced_interrupted(id, pending);
@@ -459,6 +476,15 @@ impl Recorder {
             _ => pending.ret,
         };
         pending.ret = ret;
+        if std::ptr::eq(pending.row, &scribe_syscalls::UNKNOWN_IOCTL) {
+            return self.finish_unknown(id, &pending);
+        }
+        if self.reads_own_maps(id, &pending) {
+            if matches!(pending.row.effect, scribe_syscalls::Effect::ReadsAt(_)) {
+                pending.agent_args[3] += ret as u64;
+            }
+            return self.launch(id, *pending);
+        }
         let outputs = self.collect(id, &mut pending)?;
         let ret = pending.ret;
         self.write_call(id, &pending, &outputs, ret, 0)?;
@@ -497,6 +523,25 @@ impl Recorder {
                 .get(buf)
                 .is_some_and(|at| space.mem.read(at + off, out).is_ok())
         };
+        if pending.ret == -i64::from(libc::EFAULT)
+            && pending.plan.bufs.iter().any(|buf| buf.cap > 1)
+        {
+            // The kernel may have written up to where it could not.
+            let outs = pending.plan.bufs.iter().zip(&pending.placed);
+            let outs = outs.filter(|(buf, at)| buf.dir != Dir::In && buf.addr == **at);
+            let ranges = outs
+                .map(|(buf, _)| {
+                    let there = scribe_syscalls::Memory::readable(
+                        &*space,
+                        buf.addr,
+                        buf.cap.min(MOST_KEPT),
+                    );
+                    (buf.addr, buf.addr, there)
+                })
+                .filter(|range| range.2 > 0)
+                .collect();
+            return Ok(Outputs { ranges });
+        }
         let ranges = scribe_syscalls::outputs(
             pending.row,
             &pending.call,
@@ -674,9 +719,8 @@ impl Recorder {
         writes: &[(u64, &[u8])],
     ) -> Result<()> {
         pending.ret = ret;
-        let space = self.task(id).space.clone();
         for (addr, bytes) in writes {
-            if space.mem.write(*addr, bytes).is_err() {
+            if !self.write_for(id, *addr, bytes) {
                 pending.ret = -i64::from(libc::EFAULT);
                 pending.kind = Kind::Answer {
                     ret: pending.ret,
@@ -692,6 +736,17 @@ impl Recorder {
         self.write_call(id, &pending, &Outputs { ranges }, pending.ret, 0)?;
         self.task_mut(id).app.rax = pending.ret as u64;
         self.settle(id)
+    }
+
+    /// Writes to a task's memory what a call gives it; false where the kernel could not write for it.
+    pub(super) fn write_for(&self, id: u32, addr: u64, bytes: &[u8]) -> bool {
+        let task = self.task(id);
+        // Unlike /proc/PID/mem this minds what the pages are for.
+        match scribe_tracee::write_as_allowed(task.tid, addr, bytes) {
+            Err(libc::EFAULT) => false,
+            Err(_) => task.space.mem.write(addr, bytes).is_ok(),
+            Ok(()) => true,
+        }
     }
 
     fn write_answer(&mut self, id: u32, pending: PendingCall) -> Result<()> {

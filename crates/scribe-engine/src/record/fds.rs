@@ -350,7 +350,8 @@ impl Recorder {
             let text = space.mem.read_vec(*addr, *len as usize)?;
             let edited = match edit {
                 Edit::Signals => ptrace::honest_signalfd(&text),
-                _ => edit_text(&text, edit, |pid| self.tracer_id(pid)),
+                Edit::Maps => self.foreign_maps(id, pending, &text),
+                Edit::Status => edit_text(&text, edit, |pid| self.tracer_id(pid)),
             };
             if edited.len() != text.len() || edited != text {
                 let mut whole = edited.clone();
@@ -362,6 +363,51 @@ impl Recorder {
             }
         }
         Ok(ret)
+    }
+
+    /// Whether a call read nothing but lines about our own mappings: it is to read on, as an empty
+    /// result would be the end of the file.
+    pub(super) fn reads_own_maps(&self, id: u32, pending: &PendingCall) -> bool {
+        let simple = matches!(pending.row.name, "read" | "pread64");
+        if !simple || self.fd_filter(id, pending) != Some(Edit::Maps) {
+            return false;
+        }
+        let mem = &self.task(id).space.mem;
+        let Some(at) = pending.placed.first() else {
+            return false;
+        };
+        mem.read_vec(*at, pending.ret as usize)
+            .is_ok_and(|text| self.foreign_maps(id, pending, &text).is_empty())
+    }
+
+    /// What of a piece of `maps` or its kin is not about our own mappings. A piece may begin and end
+    /// within a line, so its neighbourhood is looked at, too.
+    fn foreign_maps(&self, id: u32, pending: &PendingCall, text: &[u8]) -> Vec<u8> {
+        use std::os::unix::fs::FileExt;
+        let (arg, at) = match pending.row.effect {
+            Effect::Reads(arg) => (arg, None),
+            Effect::ReadsAt(arg) => (arg, Some(pending.agent_args[3])),
+            _ => return text.to_vec(),
+        };
+        let (tid, fd) = (self.task(id).tid, pending.call.args[arg as usize] as i32);
+        let len = text.len() as u64;
+        let at = at.unwrap_or_else(|| memory::position(tid, fd).saturating_sub(len));
+        let from = at.saturating_sub(MAPS_ENTRY);
+        let mut around = Vec::new();
+        if let Ok(file) = std::fs::File::open(format!("/proc/{tid}/fd/{fd}")) {
+            let mut piece = [0; 4096];
+            while (around.len() as u64) < at - from + len + MAPS_ENTRY {
+                match file.read_at(&mut piece, from + around.len() as u64) {
+                    Ok(n) if n > 0 => around.extend_from_slice(&piece[..n]),
+                    _ => break,
+                }
+            }
+        }
+        let inside = (at - from) as usize..(at - from) as usize + text.len();
+        if around.get(inside.clone()) != Some(text) {
+            return edit_text(text, Edit::Maps, |_| 0);
+        }
+        foreign_lines(&around, from > 0, inside)
     }
 
     /// Forgets what the call may have changed about descriptors.
@@ -435,6 +481,38 @@ fn on_disk(tid: Tid, fd: i32) -> bool {
 /// Shorter pieces of files are cheaper as they are than as a reference.
 const FILE_OUT_MIN: u64 = 256;
 
+/// No entry of maps, smaps or numa_maps is longer: a path and the lines about it.
+const MAPS_ENTRY: u64 = 8192;
+
+/// Whether a line of maps, smaps or numa_maps begins an entry that is about a mapping of ours;
+/// `None`: it belongs to the entry before it.
+fn begins_ours(line: &[u8]) -> Option<bool> {
+    let head = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let head = String::from_utf8_lossy(head);
+    let (start, end) = head.split_once('-')?;
+    let start = u64::from_str_radix(start, 16).ok()?;
+    let end = u64::from_str_radix(end, 16).ok()?;
+    Some(scribe_abi::is_ours(start, end))
+}
+
+/// What lies `inside` a range of the text and is not about our mappings. `cut`: the text may begin
+/// within a line.
+fn foreign_lines(text: &[u8], cut: bool, inside: std::ops::Range<usize>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (mut at, mut ours) = (0, false);
+    for (i, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        if i > 0 || !cut {
+            ours = begins_ours(line).unwrap_or(ours);
+        }
+        let piece = inside.start.max(at)..inside.end.min(at + line.len());
+        if !ours && !piece.is_empty() {
+            out.extend_from_slice(&text[piece]);
+        }
+        at += line.len();
+    }
+    out
+}
+
 /// The text without our traces.
 fn edit_text(text: &[u8], edit: Edit, tracer: impl Fn(Tid) -> Tid) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
@@ -444,14 +522,7 @@ fn edit_text(text: &[u8], edit: Edit, tracer: impl Fn(Tid) -> Tid) -> Vec<u8> {
         match edit {
             Edit::Maps => {
                 // A line that begins a mapping starts with "start-end "; the others belong to it.
-                let head = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-                let head = String::from_utf8_lossy(head);
-                if let Some((start, end)) = head.split_once('-')
-                    && let (Ok(start), Ok(end)) =
-                        (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
-                {
-                    ours = scribe_abi::is_ours(start, end);
-                }
+                ours = begins_ours(line).unwrap_or(ours);
                 if !ours {
                     out.extend_from_slice(line);
                 }
@@ -487,6 +558,23 @@ mod tests {
             String::from_utf8(edited).unwrap(),
             "00400000-00401000 r-xp 0 00:00 0 a\n7f00000000-7f00001000 rw-p 0 00:00 0\nSize: 4 kB\n"
         );
+    }
+
+    #[test]
+    fn own_mappings_vanish_from_pieces_of_maps() {
+        let text = b"00400000-00401000 r-xp 0 00:00 0 a\n70000000-70001000 r-xp 0 00:00 0\n\
+            Size: 4 kB\n7f00000000-7f00001000 rw-p 0 00:00 0\nSize: 4 kB\n";
+        let whole = edit_text(text, Edit::Maps, |_| 0);
+        for size in 1..text.len() {
+            let mut all = Vec::new();
+            let mut at = 0;
+            while at < text.len() {
+                let end = text.len().min(at + size);
+                all.extend(foreign_lines(text, false, at..end));
+                at = end;
+            }
+            assert_eq!(all, whole);
+        }
     }
 
     #[test]

@@ -295,7 +295,9 @@ impl Recorder {
                 Ok(true)
             }
             State::Stopping if asked && leaves => {
-                if !self.hold(id, after, Left::InCall) {
+                // Others come out of the stop, and stop again when they have been let go.
+                let known = [Ready::Resume, Ready::Dispatch, Ready::Relaunch];
+                if !known.contains(&after) || !self.hold(id, after, Left::InCall) {
                     self.resume_agent(id)?;
                 }
                 Ok(true)

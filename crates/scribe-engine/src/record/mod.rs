@@ -52,7 +52,7 @@ use scribe_kernel::signal::{AltStack, Dispositions, Mask, SignalQueue};
 use scribe_log::{LogWriter, Record, flags};
 use scribe_tracee::{Event, Regs, Running, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -221,6 +221,8 @@ struct Task {
     after_stop: Ready,
     /// It is in a group stop.
     listening: bool,
+    /// Registers of its agent, if that is what goes on then.
+    agent_regs: Option<Regs>,
     /// Flags of the clone call that it is making.
     clone_flags: u64,
     /// Where the kernel clears the thread id at exit (set_tid_address(2)); 0: nowhere.
@@ -344,6 +346,8 @@ pub struct Recorder {
     ptrace: ptrace::Ptrace,
     /// Tasks that end, in an order.
     dying: death::Dying,
+    /// Processes in the kernel's group stop, or on their way into it.
+    group_stopped: HashSet<Tid>,
     /// The dice, if rare schedules are wanted.
     chaos: Option<chaos::Chaos>,
     /// Tasks that are brought together.
@@ -604,6 +608,9 @@ impl Recorder {
 
     /// Asks for the token for a stopped task, which goes on as `ready` says when it has it.
     fn want_token(&mut self, id: u32, ready: Ready) {
+        if self.joins_group_stop(id, ready) {
+            return;
+        }
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.state = State::Ready(ready);
         let lane = task.lane;

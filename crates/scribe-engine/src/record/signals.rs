@@ -95,9 +95,16 @@ impl Recorder {
         signal: i32,
         info: &[u8; 128],
     ) -> Result<bool> {
-        if is_synchronous(signal, info) || self.traced(id) {
+        if is_synchronous(signal, info) || self.traced(id) || !self.at_sync_point(id)? {
             return Ok(false);
         }
+        self.task_mut(id).stash.push(signal as u32, *info);
+        self.settle(id)?;
+        Ok(true)
+    }
+
+    /// Whether a task, which runs application code, has executed nothing since its last sync point.
+    fn at_sync_point(&self, id: u32) -> Result<bool> {
         let task = self.task(id);
         if task.run.over.is_some() || self.agent_phase(id) != 0 {
             return Ok(false);
@@ -107,12 +114,7 @@ impl Recorder {
         app.rip = task.space.sites.borrow().resume(app.rip);
         (regs.orig_rax, app.orig_rax) = (0, 0);
         // Behind a call rip stands in rcx as well, which only another call could bring about.
-        if task.app.rcx != task.app.rip || crate::regs::words(&regs) != crate::regs::words(&app) {
-            return Ok(false);
-        }
-        self.task_mut(id).stash.push(signal as u32, *info);
-        self.settle(id)?;
-        Ok(true)
+        Ok(task.app.rcx == task.app.rip && crate::regs::words(&regs) == crate::regs::words(&app))
     }
 
     /// Whether the lane holds tasks of this process only.
@@ -233,7 +235,12 @@ impl Recorder {
         info: [u8; 128],
     ) -> Result<()> {
         if signal == libc::SIGTRAP && si_code(&info) == libc::SI_KERNEL {
-            let after = self.task(id).after_stop;
+            let (tgid, after) = (self.task(id).tgid, self.task(id).after_stop);
+            self.group_stopped.remove(&tgid);
+            if let Some(regs) = self.task_mut(id).agent_regs.take() {
+                let tid = self.task(id).tid;
+                self.machine.stopped(tid)?.set_regs(&regs)?;
+            }
             self.want_token(id, after);
             return Ok(());
         }
@@ -485,16 +492,99 @@ impl Recorder {
 
     /// Sends the task into a group stop; it goes on as `after` says.
     pub(super) fn stop(&mut self, id: u32, signal: i32, after: Ready, left: Left) -> Result<()> {
-        let task = self.tasks.get_mut(&id).expect("the task exists");
-        task.state = State::Stopping;
-        task.after_stop = after;
-        let mut regs = task.app;
-        regs.rip = AGENT_BASE + scribe_abi::ENTRY_TRAP;
-        regs.orig_rax = u64::MAX;
-        let tid = task.tid;
-        self.machine.stopped(tid)?.set_regs(&regs)?;
+        let (tid, app) = (self.task(id).tid, self.task(id).app);
+        // A signal can be given to it only where one stopped it, as at the end of an injected call:
+        // not, for example, where it was interrupted while it computed.
+        self.machine.inject(tid, &app, libc::SYS_getpid, [0; 6])?;
+        self.take_strays(id);
+        self.stand_at_trap(id, after)?;
         self.release(id, left);
         self.machine.go(tid, Go::Agent, signal)?;
+        Ok(())
+    }
+
+    /// A task is in the kernel's group stop, which is complete, and known to the parent, when all of
+    /// its process are: also those that the engine holds, and those that wait for the token.
+    fn group_stop_begins(&mut self, id: u32) -> Result<()> {
+        self.hand_token_on(id)?;
+        let tgid = self.task(id).tgid;
+        if !self.group_stopped.insert(tgid) {
+            return Ok(());
+        }
+        let held = self.tasks.values().filter(|task| task.tgid == tgid);
+        let held: Vec<(u32, Ready)> = held
+            .filter_map(|task| match task.state {
+                State::Ready(ready) => Some((task.id, ready)),
+                _ => None,
+            })
+            .collect();
+        for (other, ready) in held {
+            if self.terminal_waits.contains(&other) || !self.joins_group_stop(other, ready) {
+                continue;
+            }
+            self.runnable.retain(|waiting| *waiting != other);
+            let lane = self.task(other).lane;
+            if let Some(lane) = self.lanes.get_mut(&lane) {
+                lane.waiting.retain(|waiting| *waiting != other);
+            }
+        }
+        Ok(())
+    }
+
+    /// A task in the kernel's group stop keeps no other process from running, if it was just about
+    /// to go on, or to make a call.
+    fn hand_token_on(&mut self, id: u32) -> Result<()> {
+        if self.has_tracer(id) || !self.holds_token(id) {
+            return Ok(());
+        }
+        let task = self.task(id);
+        match task.state {
+            State::App if self.at_sync_point(id)? => {
+                self.stand_at_trap(id, Ready::Resume)?;
+                self.release(id, Left::AfterEvent);
+            }
+            State::InCall
+                if self.machine.stopped(task.tid)?.regs()?.rip == AGENT_BASE + ENTRY_SYSCALL =>
+            {
+                self.leave_terminal(id);
+                self.stand_at_trap(id, Ready::Relaunch)?;
+                self.release(id, Left::InCall);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Lets a task that the engine holds go into the group stop of its process: it comes out at the
+    /// agent's trap, at once if there is no such stop any more. False: it has to stay.
+    pub(super) fn joins_group_stop(&mut self, id: u32, ready: Ready) -> bool {
+        let Some(task) = self.tasks.get(&id) else {
+            return false;
+        };
+        let tid = task.tid;
+        !matches!(ready, Ready::Traced | Ready::Die)
+            && !self.gather.detaches()
+            && self.group_stopped.contains(&task.tgid)
+            && !self.has_tracer(id)
+            && !self.holds_token(id)
+            && self.stand_at_trap(id, ready).is_ok()
+            && self.machine.go(tid, Go::Agent, 0).is_ok()
+    }
+
+    /// Puts a stopped task at the agent's trap, where it finds out how it goes on.
+    fn stand_at_trap(&mut self, id: u32, after: Ready) -> Result<()> {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let stopped = self.machine.stopped(task.tid)?;
+        let mut regs = task.app;
+        if after == Ready::Agent {
+            regs = stopped.regs()?;
+            task.agent_regs = Some(regs);
+        }
+        regs.rip = AGENT_BASE + scribe_abi::ENTRY_TRAP;
+        regs.orig_rax = u64::MAX;
+        stopped.set_regs(&regs)?;
+        task.state = State::Stopping;
+        task.after_stop = after;
         Ok(())
     }
 
@@ -514,6 +604,7 @@ impl Recorder {
             return Ok(());
         }
         if stops.contains(&signal) {
+            self.group_stop_begins(id)?;
             if self.group_stop(id, signal)? {
                 return Ok(());
             }
@@ -525,6 +616,8 @@ impl Recorder {
             }
             return Ok(());
         }
+        let tgid = self.task(id).tgid;
+        self.group_stopped.remove(&tgid);
         self.group_stop_over(id);
         if state == State::InCall && self.is_fetched(id) {
             return self.break_call(id);

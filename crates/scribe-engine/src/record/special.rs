@@ -221,21 +221,21 @@ impl Recorder {
                 Err(errno) => return self.answer(id, row, call, -i64::from(errno.0)),
             }
         }
-        if old != 0 && task.space.mem.write(old, &before.to_le_bytes()).is_err() {
-            return self.answer(id, row, call, EFAULT);
-        }
-        let wrote = (old != 0).then_some((old, 8));
-        let mut pending = self.prepare(id, row, call, Kind::Answer { ret: 0, wrote });
+        // The mask changes also where the old one has no place.
+        let fits = old == 0 || self.write_for(id, old, &before.to_le_bytes());
+        let ret = if fits { 0 } else { EFAULT };
+        let wrote = (old != 0 && fits).then_some((old, 8));
+        let mut pending = self.prepare(id, row, call, Kind::Answer { ret, wrote });
         self.set_mask(id, after)?;
         if before & !after == 0 {
-            if old == 0 {
-                return self.answer(id, row, call, 0);
+            if wrote.is_none() {
+                return self.answer(id, row, call, ret);
             }
             return self.answer_with(id, row, call, 0, &[(old, &before.to_le_bytes())]);
         }
         // Signals that were blocked and wait come up now, before the next instruction: the kernel
         // presents them when the task is let go (`signal_at_sync_point`).
-        pending.ret = 0;
+        pending.ret = ret;
         self.task_mut(id).call = Some(Box::new(pending));
         self.finish_call(id)
     }

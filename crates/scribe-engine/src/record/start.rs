@@ -271,6 +271,7 @@ impl Recorder {
             waits: Default::default(),
             ptrace: Default::default(),
             dying: Default::default(),
+            group_stopped: HashSet::new(),
             chaos: None,
             gather: Default::default(),
             detached: false,
@@ -354,6 +355,7 @@ impl Recorder {
             vfork_wait: false,
             after_stop: Ready::Resume,
             listening: false,
+            agent_regs: None,
             clone_flags: 0,
             clear_tid: 0,
             robust_list: 0,
@@ -421,7 +423,8 @@ fn stdio_kind_of(fd: i32) -> u32 {
     }
 }
 
-/// Signals that the new program finds ignored.
+/// Signals that the new program finds ignored. Of SIGPIPE its process may not have said yet that it
+/// is not.
 fn ignored_signals(pid: Tid) -> Dispositions {
     let mut sighand = Dispositions::default();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -429,6 +432,7 @@ fn ignored_signals(pid: Tid) -> Dispositions {
     let mask = line
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
+    let mask = mask & !(1 << (libc::SIGPIPE - 1));
     for signal in 1..=64u32 {
         if mask >> (signal - 1) & 1 != 0 {
             let ignore = scribe_kernel::signal::Disposition {

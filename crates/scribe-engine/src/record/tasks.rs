@@ -162,6 +162,7 @@ impl Recorder {
             vfork_wait: false,
             after_stop: Ready::Resume,
             listening: false,
+            agent_regs: None,
             clone_flags: 0,
             clear_tid: if has(libc::CLONE_CHILD_CLEARTID) {
                 from.child_tid_address()

@@ -12,6 +12,14 @@ pub fn si_code(info: &SigInfo) -> i32 {
     le::u32(info, 8) as i32
 }
 
+/// Whether a signal was sent to one task, as far as it tells.
+fn to_task(info: &SigInfo) -> bool {
+    si_code(info) == SI_TKILL
+}
+
+/// `si_code` of `tgkill` (include/uapi/asm-generic/siginfo.h).
+const SI_TKILL: i32 = -6;
+
 /// A signal with its information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
@@ -24,7 +32,7 @@ pub struct Pending {
 /// A queue of signals with the kernel's rules (kernel/signal.c `__send_signal_locked`,
 /// `next_signal`): standard signals are pending once, with the information of the first; real-time
 /// signals queue. The kernel has such a queue per task and one per process; a task looks into its
-/// own first ([`pop_next`]).
+/// own first ([`pop_next`]). Where this holds what came from both, `tgkill` tells them apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignalQueue {
     entries: VecDeque<Pending>,
@@ -37,7 +45,11 @@ impl SignalQueue {
     /// Adds a signal; false if it coalesced with a pending one (or is no signal).
     pub fn push(&mut self, signo: u32, info: SigInfo) -> bool {
         if !(1..=super::NSIG).contains(&signo)
-            || signo < KERNEL_SIGRTMIN && self.pending().has(signo)
+            || signo < KERNEL_SIGRTMIN
+                && self
+                    .entries
+                    .iter()
+                    .any(|e| e.signo == signo && to_task(&e.info) == to_task(&info))
         {
             return false;
         }
@@ -64,17 +76,20 @@ impl SignalQueue {
 
     /// The signal that [`SignalQueue::pop`] would give.
     pub fn next(&self, blocked: Mask) -> Option<u32> {
-        let ready = self.pending().minus(blocked);
-        let sync = Mask(ready.0 & Mask::SYNCHRONOUS.0);
-        let from = if sync.0 != 0 { sync } else { ready };
-        from.iter().next()
+        Some(self.entries[self.first(blocked)?].signo)
     }
 
-    /// Takes the next signal that is not blocked: those that an instruction caused first, then the
-    /// lowest number, and of one number the oldest.
+    fn first(&self, blocked: Mask) -> Option<usize> {
+        let ready = self.entries.iter().enumerate();
+        let ready = ready.filter(|(_, e)| !blocked.has(e.signo));
+        let rank = |e: &Pending| (!Mask::SYNCHRONOUS.has(e.signo), !to_task(&e.info), e.signo);
+        ready.min_by_key(|(_, e)| rank(e)).map(|(at, _)| at)
+    }
+
+    /// Takes the next signal that is not blocked: those that an instruction may cause first, then
+    /// those to the task, then the lowest number, and of one number the oldest.
     pub fn pop(&mut self, blocked: Mask) -> Option<Pending> {
-        let signo = self.next(blocked)?;
-        let at = self.entries.iter().position(|e| e.signo == signo)?;
+        let at = self.first(blocked)?;
         self.entries.remove(at)
     }
 

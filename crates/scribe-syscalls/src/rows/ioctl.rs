@@ -9,6 +9,7 @@ use crate::call::{Row, Sub};
 use crate::dsl::*;
 use crate::effect::Effect;
 use crate::flags as f;
+use crate::rows::creds::SOCK_FPROG;
 
 /// Value of a command: the constant of that name, or the one given.
 macro_rules! value {
@@ -293,6 +294,35 @@ const ROUTE: Ty = Ty::Ptr(nest(
     &[field(88, pin(Shape::Str, Len::Str(16)))],
 ));
 
+/// What the pointer of SIOCETHTOOL leads to begins with a command, which the structure depends on:
+/// as much as the longest may have.
+fn ethtool_len(ctx: &Ctx) -> u64 {
+    let word = |off| {
+        let at = ctx.addr.wrapping_add(off);
+        u64::from(ctx.mem.read_u32(at).unwrap_or(0))
+    };
+    match word(0) {
+        // GSET, SSET
+        1 | 2 => 44,
+        // GDRVINFO
+        3 => 196,
+        // GREGS
+        4 => 12 + word(8).min(1 << 20),
+        // GMSGLVL, SMSGLVL, GLINK, GRXCSUM... SFLAGS: a value
+        7 | 8 | 0xa | 0x14..=0x19 | 0x1e | 0x1f | 0x21..=0x28 | 0x2b | 0x2c => 8,
+        _ => ctx.mem.readable(ctx.addr, 1 << 16),
+    }
+}
+
+const ETHTOOL: Ty = Ty::Ptr(nest(
+    pinout(Shape::Ifreq, Len::Fixed(40), Out::Full),
+    0,
+    &[field(
+        16,
+        pinout(Shape::Opaque, Len::With(ethtool_len), Out::Full),
+    )],
+));
+
 ioctls! { SOCKETS:
     FIOSETOWN: PID_IN,
     SIOCSPGRP: PID_IN,
@@ -308,6 +338,11 @@ ioctls! { SOCKETS:
     SIOCUNIXFILE = 0x89e0: NONE; -> Fd; .eff(Effect::OpensFd),
     SIOCADDRT: ROUTE,
     SIOCDELRT: ROUTE,
+    SIOCETHTOOL = 0x8946: ETHTOOL,
+    SIOCBRADDBR = 0x89a0: raw_in(16),
+    SIOCBRDELBR = 0x89a1: raw_in(16),
+    SIOCBRADDIF = 0x89a2: IFREQ_IN,
+    SIOCBRDELIF = 0x89a3: IFREQ_IN,
     SIOCGIFNAME: IFREQ,
     SIOCGIFCONF: Ty::Ptr(nest(
         pinout(Shape::Opaque, Len::Fixed(16), Out::Parts(&[(0, 4)])), 0, IFCONF)),
@@ -342,6 +377,17 @@ ioctls! { SOCKETS:
     TUNSETIFF: IFREQ,
     TUNGETIFF: IFREQ,
     TUNGETFEATURES: OUT4,
+    TUNATTACHFILTER = 0x4010_54d5: SOCK_FPROG,
+    TUNDETACHFILTER = 0x4010_54d6: NONE,
+    TUNGETFILTER = 0x8010_54db: raw_out(16),
+    TUNSETLINK = 0x4004_54cd: INT,
+    TUNSETQUEUE = 0x4004_54d9: IFREQ_IN,
+    TUNSETIFINDEX = 0x4004_54da: IN4,
+    TUNSETVNETLE = 0x4004_54dc: IN4,
+    TUNGETVNETLE = 0x8004_54dd: OUT4,
+    TUNSETVNETBE = 0x4004_54de: IN4,
+    TUNGETVNETBE = 0x8004_54df: OUT4,
+    TUNSETCARRIER = 0x4004_54e2: IN4,
     TUNSETPERSIST: INT,
     TUNSETOWNER: ID,
     TUNSETGROUP: ID,
@@ -393,6 +439,7 @@ ioctls! { DEVICES:
     RTC_WKALM_SET: raw_in(40),
     RTC_VL_READ: OUT4,
     RTC_VL_CLR: NONE,
+    TFD_IOC_SET_TICKS = 0x4008_5400: raw_in(8),
     EPIOCSPARAMS = 0x4008_8a01: raw_in(8),
     EPIOCGPARAMS = 0x8008_8a02: raw_out(8),
     INOTIFY_IOC_SETNEXTWD = 0x4004_4900: INT,

@@ -83,6 +83,25 @@ const fn opt(level: u64, name: u64, text: &'static str) -> Sub {
     }
 }
 
+/// `struct ipt_replace` and `ip6t_replace`: the counters of the old entries are written back.
+const XT_REPLACE: Ty = Ty::Ptr(nest(
+    pin(Shape::Sockopt, Len::Arg32(4)),
+    0,
+    &[field(
+        88,
+        pout(Shape::Opaque, Len::FieldElems(84, 4, 16), Out::Full),
+    )],
+));
+/// `struct arpt_replace`: the same with fewer hooks.
+const ARPT_REPLACE: Ty = Ty::Ptr(nest(
+    pin(Shape::Sockopt, Len::Arg32(4)),
+    0,
+    &[field(
+        72,
+        pout(Shape::Opaque, Len::FieldElems(68, 4, 16), Out::Full),
+    )],
+));
+
 rows! { ROWS:
     41 socket(domain: oneof(&f::AF), kind: flags(&f::SOCK), protocol: INT) -> Fd
         .eff(Effect::OpensFd);
@@ -119,6 +138,12 @@ rows! { ROWS:
     54 setsockopt[opt(1, 51, "SO_ATTACH_REUSEPORT_CBPF")](fd: FD, level: LEVEL,
         optname: Ty::SockOpt,
         optval: SOCK_FPROG, optlen: INT) .eff(Effect::SetsFile(0));
+    54 setsockopt[opt(0, 64, "IPT_SO_SET_REPLACE")](fd: FD, level: LEVEL, optname: Ty::SockOpt,
+        optval: XT_REPLACE, optlen: INT) .eff(Effect::SetsFile(0));
+    54 setsockopt[opt(41, 64, "IP6T_SO_SET_REPLACE")](fd: FD, level: LEVEL, optname: Ty::SockOpt,
+        optval: XT_REPLACE, optlen: INT) .eff(Effect::SetsFile(0));
+    54 setsockopt[opt(0, 96, "ARPT_SO_SET_REPLACE")](fd: FD, level: LEVEL, optname: Ty::SockOpt,
+        optval: ARPT_REPLACE, optlen: INT) .eff(Effect::SetsFile(0));
     // Memory shared with the kernel, or read by it after the call: programs do without.
     54 setsockopt[opt(1, 60, "SO_ZEROCOPY")](fd: FD, level: LEVEL, optname: Ty::SockOpt,
         optval: input(Shape::Sockopt, Len::Arg32(4)), optlen: INT) .refuse(f::EOPNOTSUPP);

@@ -298,11 +298,23 @@ impl Recorder {
 
     /// Puts right what the kernel wrote for a call that took a signal.
     pub(in crate::record) fn honest_output(&self, id: u32, call: &Call, ret: i64) -> Result<()> {
+        let mem = &self.task(id).space.mem;
+        // Signals that were taken from the kernel, as it cannot block them for us, are pending, too.
+        if i64::from(call.nr) == libc::SYS_rt_sigpending && ret == 0 {
+            let task = self.task(id);
+            let held = (task.stash.pending().0 & task.mask).to_le_bytes();
+            let mut set = [0; 8];
+            let set = &mut set[..call.args[1].min(8) as usize];
+            mem.read(call.args[0], set)?;
+            for (byte, held) in set.iter_mut().zip(held) {
+                *byte |= held;
+            }
+            return Ok(mem.write(call.args[0], set)?);
+        }
         let at = call.args[1];
         if i64::from(call.nr) != libc::SYS_rt_sigtimedwait || at == 0 {
             return Ok(());
         }
-        let mem = &self.task(id).space.mem;
         let mut info = [0; 128];
         if ret == i64::from(libc::SIGCHLD) && mem.read(at, &mut info).is_ok() {
             honest_siginfo(libc::SIGCHLD, &mut info);
