@@ -491,7 +491,8 @@ pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
 #[derive(Clone, Default)]
 pub struct Sites {
     by_start: BTreeMap<u64, (Site, Vec<u8>)>,
-    by_stub: Vec<u64>,
+    /// Also those whose bytes were put back since: a task may still be in the agent on behalf of one.
+    by_stub: Vec<Site>,
     /// How often calls from a place that is not patched came up; `u32::MAX`: it cannot be.
     pub tried: HashMap<u64, u32>,
     /// Mappings known to be program text, with what is known of their file.
@@ -554,7 +555,7 @@ impl Sites {
                 continue;
             };
             stubs.extend_from_slice(&stub);
-            self.by_stub.push(site.start());
+            self.by_stub.push(site);
             self.by_start
                 .insert(site.start(), (site, original.to_vec()));
             for (i, byte) in jump.iter().enumerate() {
@@ -578,8 +579,7 @@ impl Sites {
     /// The place whose stub the agent was to return to.
     pub fn by_tail(&self, tail: u64) -> Option<Site> {
         let stub = tail.checked_sub(STUBS)? / scribe_abi::STUB_SIZE;
-        let start = self.by_stub.get(stub as usize)?;
-        let (site, _) = self.by_start.get(start)?;
+        let site = self.by_stub.get(stub as usize)?;
         (site.tail() == tail).then_some(*site)
     }
 
