@@ -33,7 +33,7 @@ use scribe_syscalls::Call;
 use scribe_tracee::inject::{call_args, call_regs};
 use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 /// Takes what the program wrote: 1 standard output, 2 standard error.
@@ -191,6 +191,8 @@ pub struct Replayer {
     options: ReplayOptions,
     tasks: HashMap<u32, Box<Task>>,
     by_tid: HashMap<Tid, u32>,
+    /// Tasks that have ended.
+    gone: HashSet<u32>,
     lanes: BTreeMap<u32, Lane>,
     /// Lanes to look at.
     ready: VecDeque<u32>,
@@ -528,8 +530,10 @@ impl Replayer {
                         }
                         _ => {}
                     }
-                    // The next task may still have to come from another lane.
-                    if self.tasks.get(task).is_none_or(|next| next.lane != lane_id) {
+                    // The next task may still have to come from another lane. One that ended with
+                    // its process got the token, and gave it back, on its way out.
+                    let here = self.tasks.get(task).map(|next| next.lane == lane_id);
+                    if !here.unwrap_or_else(|| self.gone.contains(task)) {
                         return Ok(());
                     }
                     let task = *task;
@@ -800,6 +804,7 @@ impl Replayer {
         let Some(task) = self.tasks.remove(&id) else {
             return Ok(());
         };
+        self.gone.insert(id);
         self.by_tid.remove(&task.tid);
         let nr = if whole {
             libc::SYS_exit_group
