@@ -790,10 +790,12 @@ impl Replayer {
             },
             &self.xstate,
         )?;
+        let task = self.task_mut(id);
         if !entered {
-            return Err(self.diverged(id, Reason::NoHandler(signo)));
+            // No room for the frame: the next record says what came of it.
+            task.temporary = temporary;
         }
-        self.task_mut(id).state = State::Idle;
+        task.state = State::Idle;
         Ok(())
     }
 
