@@ -571,6 +571,8 @@ impl Replayer {
                 (Record::Note { .. } | Record::Gap { .. }, _) => {
                     self.consume(lane_id);
                 }
+                // It left by exec, and comes back by a merge: both without another task in between.
+                (_, None) if self.tasks.contains_key(&current) => return Ok(()),
                 (_, None) => {
                     return Err(ReplayError::Log(format!(
                         "lane {lane_id} has a record for task {current}, which has ended"
