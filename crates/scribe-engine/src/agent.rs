@@ -504,6 +504,9 @@ pub struct Sites {
     pub learnt: Vec<(u64, crate::record::KnownPlace)>,
     /// Nothing is to be patched any more.
     pub off: bool,
+    /// The program came without a dynamic loader. Text that it maps itself it may read instead of
+    /// running it (valgrind translates what it finds there), so only what it runs is patched.
+    pub no_loader: bool,
 }
 
 impl Sites {
