@@ -76,8 +76,9 @@ pub const AGENT_STRINGS: u64 = AGENT_DATA + AGENT_DATA_LEN - PAGE;
 
 /// Scratch areas, where output of calls that may block goes: slot `i` starts at
 /// `SCRATCH_BASE + i * SCRATCH_PITCH` and is mapped as far as it was needed.
-/// Above Java's compressed-pointer range (32 GiB), below Go's arenas (0xc0_0000_0000).
-pub const SCRATCH_BASE: u64 = 0x10_0000_0000;
+/// Above Java's compressed-pointer range (32 GiB) and what valgrind keeps for itself (up to 128 GiB), below Go's arenas
+/// (0xc0_0000_0000).
+pub const SCRATCH_BASE: u64 = 0x20_0000_0000;
 /// Distance between two scratch areas and thus the greatest length of one.
 pub const SCRATCH_PITCH: u64 = 16 << 20;
 /// How many scratch areas there are room for.

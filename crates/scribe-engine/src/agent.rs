@@ -491,7 +491,7 @@ pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
 #[derive(Clone, Default)]
 pub struct Sites {
     by_start: BTreeMap<u64, (Site, Vec<u8>)>,
-    /// By the number of their stub, also those that are patched no more.
+    /// Also those whose bytes were put back since: a task may still be in the agent on behalf of one.
     by_stub: Vec<Site>,
     /// How often calls from a place that is not patched came up; `u32::MAX`: it cannot be.
     pub tried: HashMap<u64, u32>,
@@ -504,6 +504,9 @@ pub struct Sites {
     pub learnt: Vec<(u64, crate::record::KnownPlace)>,
     /// Nothing is to be patched any more.
     pub off: bool,
+    /// The program came without a dynamic loader. Text that it maps itself it may read instead of
+    /// running it (valgrind translates what it finds there), so only what it runs is patched.
+    pub no_loader: bool,
 }
 
 impl Sites {

@@ -95,6 +95,27 @@ pub fn operands(code: &[u8], base: u64, regs: &Regs) -> Vec<u64> {
     found
 }
 
+/// Whether a call may stand right before `addr`, so that it is where one returns to.
+pub fn follows_call(mem: &crate::Mem, addr: u64) -> bool {
+    let mut code = [0; 7];
+    let Some(base) = addr.checked_sub(code.len() as u64) else {
+        return false;
+    };
+    if mem.read(base, &mut code).is_err() {
+        return false;
+    }
+    (2..=code.len()).any(|len| {
+        let at = addr - len as u64;
+        let rest = &code[code.len() - len..];
+        let i = Decoder::with_ip(64, rest, at, DecoderOptions::NONE).decode();
+        let call = matches!(
+            i.flow_control(),
+            FlowControl::Call | FlowControl::IndirectCall
+        );
+        !i.is_invalid() && call && i.len() == len
+    })
+}
+
 fn memory(i: &Instruction, regs: &Regs) -> Option<u64> {
     let operand = (0..i.op_count()).find(|op| i.op_kind(*op) == OpKind::Memory)?;
     i.virtual_address(operand, 0, |register, _, _| {

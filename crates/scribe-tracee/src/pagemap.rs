@@ -2,12 +2,22 @@
 
 use crate::Tid;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const FILE_OR_SHARED: u64 = 1 << 61;
 const PAGE: u64 = scribe_abi::PAGE;
+
+/// Ranges longer than this are looked through for regions that are not empty first: sanitizers map
+/// terabytes.
+const LONG: u64 = 64 << 20;
+const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+/// `PAGE_IS_PRESENT`, `PAGE_IS_SWAPPED`; include/uapi/linux/fs.h.
+const IN_USE: u64 = 1 << 3 | 1 << 4;
+/// Regions that are asked for at once.
+const REGIONS: usize = 512;
 
 /// What is known of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,23 +51,56 @@ impl Pagemap {
             }
             return;
         };
-        let mut buf = [0u8; 8 * 512];
-        let mut addr = start;
-        while addr < end {
-            let want = (((end - addr) / PAGE) as usize * 8).min(buf.len());
-            let got = match file.read_at(&mut buf[..want], addr / PAGE * 8) {
-                Ok(n) if n >= 8 => n / 8,
-                _ => return,
+        let mut from = start;
+        while end - from > LONG {
+            let Some((regions, walked)) = regions_in_use(file, from, end) else {
+                break;
             };
-            for (i, entry) in buf[..got * 8].chunks_exact(8).enumerate() {
-                let entry = u64::from_le_bytes(entry.try_into().expect("chunks of 8"));
-                let at = addr + i as u64 * PAGE;
-                if entry & (PRESENT | SWAPPED) != 0 {
-                    let shared = entry & FILE_OR_SHARED != 0;
-                    page(at, if shared { Page::Shared } else { Page::Private });
-                }
+            for (start, end) in regions {
+                each_entry(file, start, end, &mut page);
             }
-            addr += got as u64 * PAGE;
+            from = walked;
         }
+        each_entry(file, from, end, &mut page);
+    }
+}
+
+/// Regions in `[start, end)` with pages that are not absent, up to an address. `None`: this kernel
+/// cannot tell (before Linux 6.7).
+fn regions_in_use(file: &File, start: u64, end: u64) -> Option<(Vec<(u64, u64)>, u64)> {
+    let mut found = [[0u64; 3]; REGIONS];
+    // struct pm_scan_arg: size, flags, start, end, walk_end, vec, vec_len, max_pages, and masks:
+    // inverted, all of, any of, returned.
+    let mut arg = [0u64; 12];
+    (arg[0], arg[2], arg[3]) = (96, start, end);
+    (arg[5], arg[6]) = (found.as_mut_ptr() as u64, REGIONS as u64);
+    (arg[10], arg[11]) = (IN_USE, IN_USE);
+    // SAFETY: the structure is the one that the kernel wants, and `found` has room for so many
+    // regions.
+    let got = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, arg.as_mut_ptr()) };
+    let regions = found.get(..usize::try_from(got).ok()?)?;
+    let walked = arg[4];
+    (start < walked && walked <= end)
+        .then(|| (regions.iter().map(|r| (r[0], r[1])).collect(), walked))
+}
+
+fn each_entry(file: &File, start: u64, end: u64, page: &mut impl FnMut(u64, Page)) {
+    let mut buf = [0u8; 8 * 512];
+    let mut addr = start;
+    while addr < end {
+        let want = (((end - addr) / PAGE) as usize * 8).min(buf.len());
+        let got = match file.read_at(&mut buf[..want], addr / PAGE * 8) {
+            Ok(n) if n >= 8 => n / 8,
+            _ => return,
+        };
+        for (i, entry) in buf[..got * 8].chunks_exact(8).enumerate() {
+            let entry = u64::from_le_bytes(entry.try_into().expect("chunks of 8"));
+            let at = addr + i as u64 * PAGE;
+            if entry & (PRESENT | SWAPPED) != 0 {
+                let shared = entry & FILE_OR_SHARED != 0;
+                page(at, if shared { Page::Shared } else { Page::Private });
+            }
+        }
+        addr += got as u64 * PAGE;
     }
 }

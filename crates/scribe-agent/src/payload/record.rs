@@ -107,6 +107,7 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     // SAFETY: as above.
     let hash = unsafe { plan.hash(row, &args) };
     begin(&mut record, hash, &args, &plan, config.level, keep);
+    // Also what is interrupted may have written where its inputs are.
     area.hash.store(hash, Relaxed);
     let ret = kernel(area, &numbers(area, &args));
     returned(area, ret)?;
@@ -267,11 +268,25 @@ fn waiting(
     let mut moved = args;
     // SAFETY: the scratch memory is this task's; faults at the application's are recovered from.
     unsafe { plan.move_outputs(scratch, &mut moved) };
+    area.hash.store(hash, Relaxed);
     release(area, lane);
     let ret = kernel(area, &numbers(area, &moved));
     let lane = acquire(area, room);
-    area.hash.store(hash, Relaxed);
-    returned(area, ret)?;
+    if let Err(why) = returned(area, ret) {
+        if ret != BAIL {
+            // The engine looks for what the call wrote where the application does.
+            for buf in plan.bufs() {
+                // SAFETY: as above.
+                unsafe {
+                    let len = buf.written(&moved, ret);
+                    if len > 0 {
+                        buf.bring_home(len);
+                    }
+                }
+            }
+        }
+        return Err(why);
+    }
     area.phase.store(phase::MADE, Release);
     note_descriptors(area, row, ret);
     let start = place(lane, head(lane));

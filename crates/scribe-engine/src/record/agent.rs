@@ -343,7 +343,14 @@ impl Recorder {
                 let fetched = !signal && !self.stops_before_call(id);
                 if why == reason::INTERRUPTED && fetched && (crowded || self.ptrace.in_use()) {
                     // It was only fetched; it waits on as one that does not keep the token.
+                    let nr = regs.rax as u32;
                     self.dispatch(id)?;
+                    if let Some(task) = self.tasks.get_mut(&id)
+                        && let Some(pending) = &mut task.call
+                        && pending.call.nr == nr
+                    {
+                        pending.hash = hash;
+                    }
                     return Ok(true);
                 }
                 let call = Call {
@@ -357,10 +364,8 @@ impl Recorder {
                 let mut pending = self.prepare(id, row, call, Kind::Plain);
                 pending.ret = result;
                 pending.may_block = true;
-                if why == reason::RETURNED {
-                    // The outputs may lie where the inputs were.
-                    pending.hash = hash;
-                }
+                // The outputs may lie where the inputs were.
+                pending.hash = hash;
                 *self.stats.calls.entry(call.nr).or_default() += 1;
                 self.task_mut(id).call = Some(Box::new(pending));
                 self.finish_call(id)?;

@@ -152,6 +152,12 @@ impl Recorder {
         if self.machine.sud {
             stopped.arm_sud(AGENT_BASE, AGENT_CODE_LEN)?;
         }
+        let files: std::collections::HashSet<u64> = before
+            .iter()
+            .map(|map| map.ino)
+            .filter(|i| *i != 0)
+            .collect();
+        space.sites.borrow_mut().no_loader = files.len() == 1;
         let text = |map: &&maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
         let texts = before.iter().filter(text).map(|map| (map.start, map.end));
         self.settle_into_new_program(id, space, app, texts.collect())

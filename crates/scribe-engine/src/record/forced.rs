@@ -26,6 +26,10 @@ const SHARE: u32 = 30;
 const WORDS: usize = 32;
 /// Bytes before and behind what a register leads to.
 const AROUND: u64 = 64;
+/// Bytes of the stack, from its top: what callers count is there, many frames up.
+const STACK: u64 = 2048;
+/// Callers whose code is looked at for what they count in.
+const CALLERS: usize = 12;
 /// Bytes of the extended state that are written for that: the legacy registers.
 const LEGACY: usize = 416;
 
@@ -385,6 +389,14 @@ fn near_memory(mem: &scribe_tracee::Mem, regs: &Regs) -> Vec<(u64, Vec<u8>)> {
     for addr in operands.into_iter().take(WORDS) {
         add(addr, 8);
     }
+    for caller in callers(mem, regs) {
+        let base = caller.rip.saturating_sub(near::WINDOW as u64);
+        let got = mem.read_some(base, &mut code);
+        let operands = near::operands(&code[..got], base, &caller);
+        for addr in operands.into_iter().take(WORDS) {
+            add(addr, 8);
+        }
+    }
     // What registers lead to: in an interpreter the program's variables are there, and nowhere in
     // the code around.
     let pointers = crate::regs::general(regs);
@@ -395,5 +407,34 @@ fn near_memory(mem: &scribe_tracee::Mem, regs: &Regs) -> Vec<(u64, Vec<u8>)> {
             add(near.wrapping_sub(AROUND), AROUND);
         }
     }
+    let top = regs.rsp & !7;
+    for offset in (AROUND..STACK).step_by(AROUND as usize) {
+        add(top.saturating_add(offset), AROUND);
+    }
     all
+}
+
+/// Registers of the functions that wait on the stack for the present one to return, as far as these are known:
+/// where they go on, and their stack.
+fn callers(mem: &scribe_tracee::Mem, regs: &Regs) -> Vec<Regs> {
+    let mut stack = vec![0; STACK as usize];
+    let top = regs.rsp & !7;
+    let got = mem.read_some(top, &mut stack);
+    let mut found = Vec::new();
+    for (i, word) in stack[..got].chunks_exact(8).enumerate() {
+        let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+        let slot = top + 8 * i as u64;
+        if (PAGE..1 << 47).contains(&word)
+            && word.abs_diff(slot) > u64::from(u32::MAX)
+            && near::follows_call(mem, word)
+        {
+            let mut caller = *regs;
+            (caller.rip, caller.rsp) = (word, slot + 8);
+            found.push(caller);
+            if found.len() == CALLERS {
+                break;
+            }
+        }
+    }
+    found
 }

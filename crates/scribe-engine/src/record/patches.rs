@@ -182,7 +182,8 @@ impl Recorder {
                 flags,
                 ..
             } if prot & libc::PROT_EXEC as u32 != 0
-                && flags as i32 & libc::MAP_TYPE == libc::MAP_PRIVATE =>
+                && flags as i32 & libc::MAP_TYPE == libc::MAP_PRIVATE
+                && !self.task(id).space.sites.borrow().no_loader =>
             {
                 self.patch_known(id, at, at.saturating_add(len))
             }

@@ -438,7 +438,21 @@ impl Recorder {
             &self.xstate,
         )?;
         if !entered {
-            // No room for the frame: SIGSEGV that cannot be caught (kernel: force_sigsegv).
+            // No room for the frame: SIGSEGV, which can be caught if it is not that one that has no
+            // room (kernel: force_sigsegv).
+            const SEGV: i32 = libc::SIGSEGV;
+            let blocked = temporary.unwrap_or(task.mask) >> (SEGV - 1) & 1 != 0;
+            let action = task.sighand.borrow().what_to_do(SEGV as u32);
+            if let Action::Handler(disposition) = action
+                && signal != SEGV
+                && !blocked
+            {
+                let mut info = [0; 128];
+                info[..4].copy_from_slice(&SEGV.to_le_bytes());
+                info[8..12].copy_from_slice(&libc::SI_KERNEL.to_le_bytes());
+                self.write_signal(id, SEGV, &info, 0, action::HANDLER);
+                return self.enter_handler(id, SEGV, &info, &disposition, temporary);
+            }
             self.record_death(id, libc::SIGSEGV, 0);
             self.die(id, libc::SIGSEGV)?;
             return Err(scribe_tracee::Error::Gone.into());
@@ -688,7 +702,7 @@ pub(crate) fn enter_handler(
         return Ok(false);
     };
     for (addr, bytes) in &built.writes {
-        if mem.write(*addr, bytes).is_err() {
+        if !put_frame(stopped.tid(), mem, *addr, bytes) {
             *entry.alt = before;
             return Ok(false);
         }
@@ -700,6 +714,27 @@ pub(crate) fn enter_handler(
     // A handler starts with fresh floating-point state (arch/x86/kernel/signal.c, handle_signal).
     regs::put_xstate(stopped, xstate::fresh_image(layout))?;
     Ok(true)
+}
+
+/// Writes to the program's memory, if the program itself could, or if its stack can grow there.
+fn put_frame(tid: Tid, mem: &scribe_tracee::Mem, addr: u64, bytes: &[u8]) -> bool {
+    let from = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let to = libc::iovec {
+        iov_base: addr as *mut _,
+        iov_len: bytes.len(),
+    };
+    // SAFETY: `from` describes `bytes`; `to` is memory of the other process.
+    let got = unsafe { libc::process_vm_writev(tid, &from, 1, &to, 1, 0) };
+    if got == bytes.len() as isize {
+        return true;
+    }
+    let end = addr.saturating_add(bytes.len() as u64);
+    let maps = scribe_tracee::maps::read(tid);
+    let mut hit = maps.iter().filter(|m| m.start < end && m.end > addr);
+    hit.all(|map| map.writable()) && mem.write(addr, bytes).is_ok()
 }
 
 /// Flags of signal records.

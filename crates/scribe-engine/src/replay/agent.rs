@@ -192,17 +192,21 @@ impl Replayer {
     /// The task is about to run application code.
     pub(super) fn lend_to_agent(&mut self, id: u32) {
         let task = self.task(id);
-        if let Some(lane) = self.lanes.get(&task.lane) {
+        let lane = self.lanes.get(&task.lane);
+        if let Some(lane) = lane {
             let address = task.area.as_ref().map_or(0, |area| area.0.address());
             lane.ahead.area.area.store(address, Relaxed);
         }
+        // What the next call wrote has been taken from the ring, and is not in the call's record.
+        let has_data = lane.is_some_and(|lane| !lane.data.is_empty());
         if let Some(area) = &task.area {
             area.phase.store(phase::OUTSIDE, Relaxed);
             area.mask.store(task.mask, Relaxed);
             let defaults = task.sighand.borrow().defaults().0;
             area.default_actions.store(defaults, Relaxed);
             // While a point between two sync points is looked for there are no records to take.
-            area.pending.store(task.search.is_some().into(), Relaxed);
+            let pending = task.search.is_some() || has_data;
+            area.pending.store(pending.into(), Relaxed);
         }
     }
 

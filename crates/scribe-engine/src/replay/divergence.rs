@@ -121,10 +121,7 @@ impl std::fmt::Display for Divergence {
             Reason::Registers => f.write_str("registers differ from the recorded ones"),
             Reason::Memory => f.write_str("memory differs from the recorded one"),
             Reason::NoHandler(signal) => {
-                write!(
-                    f,
-                    "signal {signal} has no handler, or no room for its frame"
-                )
+                write!(f, "signal {signal} has no handler")
             }
             Reason::BadFrame => f.write_str("its signal frame cannot be read"),
             Reason::Repeated { nr, expected, got } => {

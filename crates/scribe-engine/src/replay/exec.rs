@@ -66,6 +66,7 @@ impl Replayer {
             options,
             tasks: HashMap::new(),
             by_tid: HashMap::new(),
+            gone: HashSet::new(),
             lanes: BTreeMap::new(),
             ready: VecDeque::new(),
             early: Vec::new(),
@@ -202,6 +203,7 @@ impl Replayer {
             .collect();
         for other in others {
             if let Some(task) = self.tasks.remove(&other) {
+                self.gone.insert(other);
                 self.by_tid.remove(&task.tid);
             }
         }

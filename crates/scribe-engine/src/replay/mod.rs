@@ -33,7 +33,7 @@ use scribe_syscalls::Call;
 use scribe_tracee::inject::{call_args, call_regs};
 use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 /// Takes what the program wrote: 1 standard output, 2 standard error.
@@ -191,6 +191,8 @@ pub struct Replayer {
     options: ReplayOptions,
     tasks: HashMap<u32, Box<Task>>,
     by_tid: HashMap<Tid, u32>,
+    /// Tasks that have ended.
+    gone: HashSet<u32>,
     lanes: BTreeMap<u32, Lane>,
     /// Lanes to look at.
     ready: VecDeque<u32>,
@@ -528,8 +530,10 @@ impl Replayer {
                         }
                         _ => {}
                     }
-                    // The next task may still have to come from another lane.
-                    if self.tasks.get(task).is_none_or(|next| next.lane != lane_id) {
+                    // The next task may still have to come from another lane. One that ended with
+                    // its process got the token, and gave it back, on its way out.
+                    let here = self.tasks.get(task).map(|next| next.lane == lane_id);
+                    if !here.unwrap_or_else(|| self.gone.contains(task)) {
                         return Ok(());
                     }
                     let task = *task;
@@ -567,6 +571,8 @@ impl Replayer {
                 (Record::Note { .. } | Record::Gap { .. }, _) => {
                     self.consume(lane_id);
                 }
+                // It left by exec, and comes back by a merge: both without another task in between.
+                (_, None) if self.tasks.contains_key(&current) => return Ok(()),
                 (_, None) => {
                     return Err(ReplayError::Log(format!(
                         "lane {lane_id} has a record for task {current}, which has ended"
@@ -786,10 +792,12 @@ impl Replayer {
             },
             &self.xstate,
         )?;
+        let task = self.task_mut(id);
         if !entered {
-            return Err(self.diverged(id, Reason::NoHandler(signo)));
+            // No room for the frame: the next record says what came of it.
+            task.temporary = temporary;
         }
-        self.task_mut(id).state = State::Idle;
+        task.state = State::Idle;
         Ok(())
     }
 
@@ -800,6 +808,7 @@ impl Replayer {
         let Some(task) = self.tasks.remove(&id) else {
             return Ok(());
         };
+        self.gone.insert(id);
         self.by_tid.remove(&task.tid);
         let nr = if whole {
             libc::SYS_exit_group

@@ -61,6 +61,9 @@ const MMSG_RECV: Ty = Ty::Ptr(Ptr {
     ..nest(MMSG, 64, RECV)
 });
 
+/// The descriptors are written before the sockets are made, which may fail (net/socket.c, `__sys_socketpair`).
+const SV: Ty = Ty::Ptr(gaps(pout(Shape::FdPair, Len::Fixed(8), Out::Always)));
+
 /// Some options read the value that they overwrite, and some write it only in part.
 const OPTVAL: Ty = inout(Shape::Sockopt, Len::AtPtr(4), Out::AtPtr(4));
 /// Written with ERANGE too (`SO_PEERSEC`, `SO_PEERGROUPS`).
@@ -106,7 +109,7 @@ rows! { ROWS:
     41 socket(domain: oneof(&f::AF), kind: flags(&f::SOCK), protocol: INT) -> Fd
         .eff(Effect::OpensFd);
     53 socketpair(domain: oneof(&f::AF), kind: flags(&f::SOCK), protocol: INT,
-        sv: sout(Shape::FdPair, 8)) .eff(Effect::OpensFds2 { arg: 3 });
+        sv: SV) .eff(Effect::OpensFds2 { arg: 3 });
     42 connect(fd: FD, addr: sockaddr(2), addrlen: UINT) .may() .eff(Effect::SetsSocket(0));
     49 bind(fd: FD, addr: sockaddr(2), addrlen: UINT) .eff(Effect::SetsSocket(0));
     50 listen(fd: FD, backlog: INT) .eff(Effect::SetsSocket(0));
