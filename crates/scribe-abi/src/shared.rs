@@ -243,6 +243,8 @@ pub struct TaskArea {
     pub scratch_len: AtomicU64,
     /// The kernel's result of the call at hand.
     pub result: AtomicI64,
+    /// Where its outputs went, one behind the other; 0: where the application has them.
+    pub moved: AtomicU64,
     /// The hash of its inputs.
     pub hash: AtomicU32,
     /// Number of the task.

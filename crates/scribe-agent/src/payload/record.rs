@@ -109,6 +109,7 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     begin(&mut record, hash, &args, &plan, config.level, keep);
     // Also what is interrupted may have written where its inputs are.
     area.hash.store(hash, Relaxed);
+    area.moved.store(0, Relaxed);
     let ret = kernel(area, &numbers(area, &args));
     returned(area, ret)?;
     // SAFETY: as above.
@@ -269,24 +270,16 @@ fn waiting(
     // SAFETY: the scratch memory is this task's; faults at the application's are recovered from.
     unsafe { plan.move_outputs(scratch, &mut moved) };
     area.hash.store(hash, Relaxed);
+    area.moved.store(scratch, Relaxed);
     release(area, lane);
     let ret = kernel(area, &numbers(area, &moved));
-    let lane = acquire(area, room);
-    if let Err(why) = returned(area, ret) {
-        if ret != BAIL {
-            // The engine looks for what the call wrote where the application does.
-            for buf in plan.bufs() {
-                // SAFETY: as above.
-                unsafe {
-                    let len = buf.written(&moved, ret);
-                    if len > 0 {
-                        buf.bring_home(len);
-                    }
-                }
-            }
-        }
-        return Err(why);
+    if ret != BAIL {
+        // Before the token is waited for: the kernel keeps what it needs to continue a call only until
+        // the next one that is interrupted.
+        returned(area, ret)?;
     }
+    let lane = acquire(area, room);
+    returned(area, ret)?;
     area.phase.store(phase::MADE, Release);
     note_descriptors(area, row, ret);
     let start = place(lane, head(lane));

@@ -249,7 +249,10 @@ impl Recorder {
             action,
             Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue)
         );
-        if !nothing || blocked {
+        if nothing && !blocked {
+            // Natively it would not even wake the task.
+            self.undo_interruption(id)?;
+        } else {
             let task = self.task_mut(id);
             task.stash.push(signal as u32, *info);
             if let Some(area) = &task.area {
@@ -292,13 +295,14 @@ impl Recorder {
         regs.rcx = site.next();
         regs.r11 = regs.eflags;
         regs.orig_rax = u64::MAX;
-        let (why, result, hash) = match &task.area {
+        let (why, result, hash, moved) = match &task.area {
             Some(area) => {
                 area.phase.store(phase::OUTSIDE, Relaxed);
-                let hash = area.hash.load(Relaxed);
-                (area.reason.load(Relaxed), area.result.load(Relaxed), hash)
+                let (hash, moved) = (area.hash.load(Relaxed), area.moved.load(Relaxed));
+                let (why, result) = (area.reason.load(Relaxed), area.result.load(Relaxed));
+                (why, result, hash, moved)
             }
-            None => (reason::CALL, 0, 0),
+            None => (reason::CALL, 0, 0, 0),
         };
         if task
             .area
@@ -341,16 +345,10 @@ impl Recorder {
                 let lane = task.lane;
                 let crowded = self.lanes[&lane].members.len() > 1;
                 let fetched = !signal && !self.stops_before_call(id);
-                if why == reason::INTERRUPTED && fetched && (crowded || self.ptrace.in_use()) {
-                    // It was only fetched; it waits on as one that does not keep the token.
-                    let nr = regs.rax as u32;
-                    self.dispatch(id)?;
-                    if let Some(task) = self.tasks.get_mut(&id)
-                        && let Some(pending) = &mut task.call
-                        && pending.call.nr == nr
-                    {
-                        pending.hash = hash;
-                    }
+                let interrupted = why == reason::INTERRUPTED;
+                if interrupted && fetched && self.ptrace.in_use() {
+                    // It was only fetched; it waits on as one whose tracer knows of it.
+                    self.want_token(id, Ready::Dispatch);
                     return Ok(true);
                 }
                 let call = Call {
@@ -366,9 +364,23 @@ impl Recorder {
                 pending.may_block = true;
                 // The outputs may lie where the inputs were.
                 pending.hash = hash;
+                if interrupted {
+                    // What it has written stays where it is until the call is over.
+                    pending.released = crowded;
+                    pending.interrupted = true;
+                    if moved != 0 {
+                        pending.was_moved(moved);
+                    } else if crowded {
+                        self.move_outputs(id, &mut pending)?;
+                    }
+                }
                 *self.stats.calls.entry(call.nr).or_default() += 1;
                 self.task_mut(id).call = Some(Box::new(pending));
-                self.finish_call(id)?;
+                if self.holds_token(id) {
+                    self.finish_call(id)?;
+                } else {
+                    self.want_token(id, Ready::FinishCall);
+                }
             }
             _ => self.call_at(id, regs)?,
         }

@@ -47,6 +47,30 @@ pub struct PendingCall {
     pub kind: Kind,
 }
 
+impl PendingCall {
+    /// The agent has moved the outputs, and what leads to them, to this memory: as its
+    /// `Plan::move_outputs` does.
+    pub(super) fn was_moved(&mut self, scratch: u64) {
+        let bufs = &self.plan.bufs;
+        let leads = |this: usize| {
+            let nested = |slot: Slot| matches!(slot, Slot::Nested { buf, .. } if buf == this);
+            bufs.iter()
+                .any(|buf| nested(buf.slot) && buf.dir != Dir::In)
+        };
+        let mut at = scratch;
+        for (i, buf) in bufs.iter().enumerate() {
+            if buf.in_place || buf.dir == Dir::In && !leads(i) {
+                continue;
+            }
+            self.placed[i] = at;
+            if let Slot::Arg(arg) = buf.slot {
+                self.agent_args[arg as usize] = at;
+            }
+            at += round(buf.cap);
+        }
+    }
+}
+
 /// What is to be done with the result, beside writing the event.
 #[derive(Clone, Debug, Default)]
 pub enum Kind {
@@ -272,15 +296,22 @@ impl Recorder {
         let release = may_block && !alone;
         pending.may_block = may_block;
         if masked || (release && writes) {
-            let total: u64 = pending.plan.bufs.iter().map(|buf| round(buf.cap)).sum();
-            if total <= SCRATCH_PITCH {
-                self.redirect(id, &mut pending, total)?;
-                pending.released = release;
-            }
+            pending.released = self.move_outputs(id, &mut pending)? && release;
         } else {
             pending.released = release;
         }
         self.launch(id, pending)
+    }
+
+    /// Moves all buffers of a call into the task's scratch area. False: there is no room for them.
+    pub(super) fn move_outputs(&mut self, id: u32, pending: &mut PendingCall) -> Result<bool> {
+        let total: u64 = pending.plan.bufs.iter().map(|buf| round(buf.cap)).sum();
+        if total > SCRATCH_PITCH {
+            pending.released = false;
+            return Ok(false);
+        }
+        self.redirect(id, pending, total)?;
+        Ok(true)
     }
 
     /// Sends the task into the agent.

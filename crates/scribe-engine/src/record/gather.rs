@@ -403,7 +403,8 @@ impl Recorder {
                 // Where a stopped group was interrupted is no point that replay could find.
                 let known = task.state != State::App && hashes;
                 let regs = crate::state::regs_hash(&task.app);
-                let mem = memory_hash_if(known && first, task);
+                let exact = !self.wrote_early(&task.space);
+                let mem = memory_hash_if(known && first && exact, task);
                 if let (Some(dir), Some(mem)) = (&self.options.dump, mem)
                     && let Ok(stopped) = self.machine.stopped(task.tid)
                 {
@@ -437,6 +438,22 @@ impl Recorder {
             self.stats.bookmarks.push(Bookmark { id, time });
             (self.options.warn)(&format!("bookmark {id} at {:.3} s", time.as_secs_f64()));
         }
+    }
+}
+
+impl Recorder {
+    /// Whether a call in this address space that is still to end has written its results already:
+    /// poll(2) and select(2) do that each time they are interrupted.
+    fn wrote_early(&self, space: &Rc<AddressSpace>) -> bool {
+        let wrote = |call: &PendingCall| {
+            let bufs = call.plan.bufs.iter().zip(&call.placed);
+            let mut out = bufs.filter(|(buf, placed)| {
+                buf.dir != scribe_syscalls::Dir::In && buf.addr == **placed && !buf.in_place
+            });
+            call.interrupted && out.next().is_some()
+        };
+        let mut tasks = self.tasks.values();
+        tasks.any(|task| Rc::ptr_eq(&task.space, space) && task.call.as_deref().is_some_and(wrote))
     }
 }
 

@@ -182,7 +182,8 @@ impl Recorder {
             Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue)
         );
         if nothing && !blocked && !traced {
-            // The kernel restarts what this interrupted.
+            // The kernel restarts what this interrupted; natively it would not even wake the task.
+            self.undo_interruption(id)?;
             return self.go_on_in_call(id);
         }
         task.stash.push(signal as u32, info);
