@@ -154,6 +154,9 @@ int main(int argc, char **argv) {
     sigaddset(&set, SIGUSR2);
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGALRM);
+    // One that comes while posix_spawn blocks it in the main thread would be another thread's, whose
+    // epoll_wait would return EINTR, also natively.
+    sigaddset(&set, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     sigfillset(&act.sa_mask);

@@ -130,6 +130,11 @@ pub mod by {
     pub const ACTION: u8 = 4;
 }
 
+/// Calls that the kernel does not restart when they are interrupted, whatever interrupts them:
+/// signal(7). Numbers of x86-64: semop, msgsnd, msgrcv, rt_sigtimedwait, io_getevents, semtimedop, epoll_wait,
+/// epoll_pwait, epoll_pwait2.
+pub const NEVER_RESTARTED: [u32; 9] = [65, 69, 70, 128, 208, 220, 232, 281, 441];
+
 /// No argument.
 pub const NO_ARG: u8 = 0xff;
 

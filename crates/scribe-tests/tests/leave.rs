@@ -279,3 +279,21 @@ fn nobody_is_signalled_by_mistake() {
         }
     }
 }
+
+/// Bookmarks come in time also while the program only sleeps.
+#[test]
+fn an_idle_program_gets_its_bookmarks() {
+    let settings = Settings::from_env();
+    let scratch = Scratch::new("bookmarks-idle", &settings);
+    let dir = scratch.path();
+    let program = ["sleep", "1.5"].map(OsString::from);
+    let begin = Instant::now();
+    let mut recorder = record(&settings, dir, &["-a", "0.3"], &program);
+    assert_eq!(recorder.wait().unwrap().code(), Some(0));
+    // Taken out of its sleep each time, it sleeps no longer for that.
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    let replayed = replay(&settings, dir, &["--verify"]);
+    let text = String::from_utf8_lossy(&replayed.stderr).into_owned();
+    assert_eq!(replayed.status.code(), Some(0), "{text}");
+    assert!(text.matches("bookmark ").count() >= 2, "{text}");
+}

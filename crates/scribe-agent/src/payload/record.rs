@@ -10,7 +10,7 @@ use crate::token::{acquire, release};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use scribe_abi::PROCESS;
-use scribe_abi::fast::{FastRow, NO_ARG, block, by, class, dir, effect};
+use scribe_abi::fast::{FastRow, NEVER_RESTARTED, NO_ARG, block, by, class, dir, effect};
 use scribe_abi::log::{self, ARGS, IN, OUT, RECORD_HEAD};
 use scribe_abi::shared::{
     FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, Process, RING_LEN, STAGE, STAGE_LEN,
@@ -336,6 +336,7 @@ fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
     if ret == BAIL {
         return Err((reason::CALL, counter::ASKED));
     }
+    let ret = unless_for_nothing(area, ret);
     area.result.store(ret, Relaxed);
     if (-516..=-512).contains(&ret) {
         return Err((reason::INTERRUPTED, counter::ASKED));
@@ -345,6 +346,24 @@ fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
         return Err((reason::RETURNED, counter::ODD));
     }
     Ok(())
+}
+
+/// The kernel wakes a thread for a signal that another then takes: the engine hears nothing of it, and the
+/// program would not have been woken without a tracer, for whose sake signals without effect are kept.
+#[inline(always)]
+fn unless_for_nothing(area: &TaskArea, ret: i64) -> i64 {
+    const EINTR: i64 = -4;
+    const ERESTARTNOHAND: i64 = -514;
+    let nr = area.rax as u32;
+    if ret == EINTR && area.pending.load(Relaxed) == 0 {
+        let never = NEVER_RESTARTED
+            .iter()
+            .fold(false, |any, one| any | (*one == nr));
+        if never {
+            return ERESTARTNOHAND;
+        }
+    }
+    ret
 }
 
 /// A file that the call has changed may have been mapped by another process since its descriptor's

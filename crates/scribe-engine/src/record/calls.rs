@@ -463,7 +463,7 @@ impl Recorder {
             self.want_token(id, Ready::Resume);
             return Ok(());
         }
-        let ret = regs.rax as i64;
+        let ret = self.unless_for_nothing(id, regs.rax as i64);
         let shown = self.terminal == Some(id) && ret > 0;
         self.serial += u64::from(shown);
         let serial = shown.then_some(self.serial);

@@ -45,7 +45,11 @@ impl Recorder {
                 self.survive(done)?;
             }
         }
-        for &id in ids {
+        // Leaders first: while they are traced the kernel keeps signals that the program ignores, and
+        // wakes others of their threads for them.
+        let mut ids = ids.to_vec();
+        ids.sort_by_key(|id| self.task(*id).tid != self.task(*id).tgid);
+        for id in ids {
             let done = self.leave(id);
             self.survive(done)?;
         }
@@ -157,7 +161,8 @@ impl Recorder {
         for _ in 0..TRIES {
             self.machine.go(tid, Go::Agent, 0)?;
             std::thread::sleep(Duration::from_micros(100));
-            self.machine.interrupt(tid)?;
+            // Not if an earlier request stops it just now: that would be one request ahead for ever.
+            self.machine.fetch(tid)?;
             let event = self.machine.wait_for(tid)?;
             if !event.is_stop() {
                 self.machine.push_back(event);
@@ -183,6 +188,10 @@ impl Recorder {
             task.app.rax = ret as u64;
             task.state = State::Ready(Ready::Resume);
             return Ok(());
+        }
+        // It begins anew.
+        if let Some(call) = &mut self.task_mut(id).call {
+            call.agent_nr = nr.into();
         }
         Ok(())
     }

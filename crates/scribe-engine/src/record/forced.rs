@@ -116,8 +116,9 @@ impl Recorder {
 
     /// Without a task to watch the clock only sees to it that what agents record gets into the log.
     pub(super) fn tick_slowly(&self) {
-        let wanted = self.shared.is_some() || self.options.bookmark_every.is_some();
-        tick(wanted.then_some(DRAIN));
+        let drain = self.shared.as_ref().map(|_| DRAIN);
+        let every = self.options.bookmark_every.map(|every| every.min(DRAIN));
+        tick(drain.into_iter().chain(every).min());
     }
 
     /// Starts the clock if the task is one to be watched.

@@ -328,6 +328,24 @@ impl Recorder {
         Ok(())
     }
 
+    /// The same where another thread took the signal for which this one was woken, so that nothing was
+    /// heard of it.
+    pub(super) fn unless_for_nothing(&self, id: u32, ret: i64) -> i64 {
+        if ret != -i64::from(libc::EINTR) {
+            return ret;
+        }
+        let task = self.task(id);
+        let Some(call) = &task.call else {
+            return ret;
+        };
+        let mask = Mask(call.temporary_mask.unwrap_or(task.mask));
+        let never = scribe_abi::fast::NEVER_RESTARTED.contains(&call.call.nr);
+        match never && !self.traced(id) && task.stash.next(mask).is_none() {
+            true => ERESTARTNOHAND,
+            false => ret,
+        }
+    }
+
     /// A call that is made again is to end when it would have ended.
     pub(super) fn shorten(&self, pending: &mut PendingCall) {
         let epoll = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];

@@ -364,6 +364,7 @@ impl Recorder {
 
     /// Records until all tasks have ended. The result is the root program's end.
     pub fn run(&mut self) -> Result<Outcome> {
+        self.tick_slowly();
         let result = self.run_loop();
         if result.is_err() {
             self.kill_all();

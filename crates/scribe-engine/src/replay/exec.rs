@@ -76,7 +76,7 @@ impl Replayer {
             shared,
             files,
             backing: HashMap::new(),
-            root_pid: pid,
+            root: 0,
             outcome: None,
             held: BTreeMap::new(),
             shown: 0,
@@ -139,6 +139,7 @@ impl Replayer {
                 _ => self.machine.go(tid, Go::Agent, 0)?,
             }
         }
+        self.root = tid;
         let task = Task {
             id,
             tid,
@@ -176,7 +177,8 @@ impl Replayer {
         }
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.state = State::Execing;
-        let (tid, pid) = (task.tid, task.pid);
+        // Not the recorded ids: namespaces have the same for several.
+        let (tid, tgid) = (task.tid, task.tgid);
         let path = format!(
             "/proc/{}/fd/{}\0",
             std::process::id(),
@@ -198,7 +200,7 @@ impl Replayer {
         let others: Vec<u32> = self
             .tasks
             .values()
-            .filter(|task| task.pid == pid && task.id != id)
+            .filter(|task| task.tgid == tgid && task.id != id)
             .map(|task| task.id)
             .collect();
         for other in others {

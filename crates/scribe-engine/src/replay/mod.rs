@@ -205,7 +205,8 @@ pub struct Replayer {
     files: ReplayFiles,
     /// Memory of files that replayed processes share, by the number in their mappings.
     backing: HashMap<u32, std::fs::File>,
-    root_pid: i32,
+    /// Process id of the first process, here.
+    root: Tid,
     outcome: Option<i32>,
     /// Terminal output that came before its turn: by serial.
     held: BTreeMap<u64, (u8, Vec<u8>)>,
@@ -693,7 +694,7 @@ impl Replayer {
                 let last = !self
                     .tasks
                     .values()
-                    .any(|t| t.pid == self.task(id).pid && t.id != id);
+                    .any(|t| t.tgid == self.task(id).tgid && t.id != id);
                 if group || last {
                     self.end_process(id, exit.status)
                 } else {
@@ -833,14 +834,14 @@ impl Replayer {
         let Some(task) = self.tasks.get(&id) else {
             return Ok(());
         };
-        let pid = task.pid;
-        if pid == self.root_pid {
+        let tgid = task.tgid;
+        if tgid == self.root {
             self.outcome = Some(status);
         }
         let all: Vec<u32> = self
             .tasks
             .values()
-            .filter(|task| task.pid == pid)
+            .filter(|task| task.tgid == tgid)
             .map(|task| task.id)
             .collect();
         for id in all {
