@@ -10,6 +10,7 @@ use scribe_abi::{
     AGENT_BASE, AGENT_CODE_LEN, AGENT_END, CALL_AFTER, CALL_BAIL, CALL_BEGIN, CALL_INSN, ENTRY_ASK,
     ENTRY_CPUID_PASSED, ENTRY_FAULT, ENTRY_PASSED, PAGE, PROCESS, STUB_COUNT, STUBS,
 };
+use scribe_kernel::signal::Dispositions;
 use scribe_tracee::patch::{Extent, Kind as SiteKind, Site};
 use scribe_tracee::{Mem, Regs, Result};
 use std::cell::RefCell;
@@ -467,6 +468,18 @@ pub fn answer_cpuid(cpuid: &crate::cpu::Cpuid, mem: &Mem, regs: &mut Regs) -> Re
 /// Where a patched CPUID or RDTSC that came to the engine goes on.
 pub fn behind_instruction(mem: &Mem) -> Result<u64> {
     Ok(mem.read_u64(SAVED_RET)? & !1)
+}
+
+/// Tells the agents of all tasks that share these dispositions which of them are the default.
+pub fn tell_actions<'a>(
+    of: &Rc<RefCell<Dispositions>>,
+    tasks: impl Iterator<Item = (&'a Rc<RefCell<Dispositions>>, Option<&'a TaskSlot>)>,
+) {
+    let defaults = of.borrow().defaults().0;
+    let sharing = tasks.filter(|(theirs, _)| Rc::ptr_eq(theirs, of));
+    for area in sharing.filter_map(|(_, area)| area) {
+        area.default_actions.store(defaults, Relaxed);
+    }
 }
 
 /// Sends a task whose agent touched memory that is not there to where it passes its call on, for

@@ -2,7 +2,9 @@
 
 use super::calls::Kind;
 use super::*;
-use crate::agent::{Place, answer_cpuid, behind_instruction, give_up_call, pass_on, set_lane};
+use crate::agent::{
+    Place, answer_cpuid, behind_instruction, give_up_call, pass_on, set_lane, tell_actions,
+};
 use scribe_abi::shared::{ask, mode, phase, reason};
 use scribe_syscalls::{Call, Class, Special};
 use scribe_tracee::inject::call_args;
@@ -135,13 +137,9 @@ impl Recorder {
 
     /// Tells the agents of all that share a task's dispositions which are the default.
     pub(super) fn tell_actions(&self, id: u32) {
-        let of = &self.task(id).sighand;
-        let defaults = of.borrow().defaults().0;
-        let sharing = self.tasks.values();
-        let sharing = sharing.filter(|task| Rc::ptr_eq(&task.sighand, of));
-        for area in sharing.filter_map(|task| task.area.as_ref()) {
-            area.default_actions.store(defaults, Relaxed);
-        }
+        let tasks = self.tasks.values();
+        let tasks = tasks.map(|task| (&task.sighand, task.area.as_ref()));
+        tell_actions(&self.task(id).sighand, tasks);
     }
 
     /// Agents of all tasks pass on what they are at: something has begun that they cannot do.

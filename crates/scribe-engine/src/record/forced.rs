@@ -203,22 +203,19 @@ impl Recorder {
         if !trapped && self.chaos.is_some() {
             self.end_over(id)?;
         }
-        let task = self.task(id);
-        let mem = &task.space.mem;
-        if trapped || task.run.over.is_some() || !self.machine.sud {
+        if trapped || self.task(id).run.over.is_some() || !self.machine.sud {
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);
         }
-        let mut code = [0; 15];
-        let got = mem.read_some(regs.rip, &mut code);
         if self.gather.detaches() {
             if !self.stay_here(id, regs) {
                 self.machine.go(tid, Go::Application, 0)?;
             }
             return Ok(true);
         }
-        let task = self.task(id);
-        let mem = &task.space.mem;
+        let mem = &self.task(id).space.mem;
+        let mut code = [0; 15];
+        let got = mem.read_some(regs.rip, &mut code);
         if let Some(len) = near::repeating(&code[..got], regs.rip) {
             // Its progress is in registers, but nobody passes there one by one.
             let over = Breakpoint::set(mem, regs.rip + len as u64)?;

@@ -78,15 +78,6 @@ impl Gather {
     }
 }
 
-/// Where a bookmark was set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bookmark {
-    /// Its number, from 1.
-    pub id: u32,
-    /// Time since the recording's start.
-    pub time: Duration,
-}
-
 impl Recorder {
     /// Whether something was asked for.
     pub(super) fn asked_for(&self) -> bool {
@@ -453,7 +444,6 @@ impl Recorder {
         }
         self.log.maybe_flush();
         if !periodic {
-            self.stats.bookmarks.push(Bookmark { id, time });
             (self.options.warn)(&format!("bookmark {id} at {:.3} s", time.as_secs_f64()));
         }
     }

@@ -30,7 +30,7 @@ mod start;
 mod tasks;
 
 pub(crate) use cache::Place as KnownPlace;
-pub use gather::{Bookmark, Requests};
+pub use gather::Requests;
 pub(crate) use patches::Text;
 pub(crate) use start::agent_file;
 pub use start::sud_available;
@@ -149,8 +149,6 @@ pub struct RecordStats {
     pub patched: u64,
     /// Stops at no sync point, of tasks that waited in a loop.
     pub forced: u64,
-    /// Bookmarks that were asked for.
-    pub bookmarks: Vec<Bookmark>,
 }
 
 /// What a task that waits for the token will do with it.

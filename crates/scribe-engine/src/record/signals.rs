@@ -719,17 +719,7 @@ pub(crate) fn enter_handler(
 
 /// Writes to the program's memory, if the program itself could, or if its stack can grow there.
 fn put_frame(tid: Tid, mem: &scribe_tracee::Mem, addr: u64, bytes: &[u8]) -> bool {
-    let from = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let to = libc::iovec {
-        iov_base: addr as *mut _,
-        iov_len: bytes.len(),
-    };
-    // SAFETY: `from` describes `bytes`; `to` is memory of the other process.
-    let got = unsafe { libc::process_vm_writev(tid, &from, 1, &to, 1, 0) };
-    if got == bytes.len() as isize {
+    if scribe_tracee::write_as_allowed(tid, addr, bytes).is_ok() {
         return true;
     }
     let end = addr.saturating_add(bytes.len() as u64);

@@ -74,15 +74,7 @@ impl Replayer {
         if matches!(task.state, State::Running | State::Execing) {
             return Ok(());
         }
-        let mem = at.mem;
-        let (verify, dump) = (self.options.verify, self.options.dump.take());
-        if mem.is_some() {
-            self.options.dump.clone_from(&dump);
-        }
-        self.options.verify |= stops;
-        let done = self.verify(at.task, at.regs, mem);
-        (self.options.verify, self.options.dump) = (verify, dump);
-        done
+        self.verify(at.task, at.regs, at.mem, true)
     }
 
     /// Whether all that lives stands at the bookmark where the replay is to end.

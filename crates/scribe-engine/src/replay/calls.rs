@@ -251,14 +251,9 @@ impl Replayer {
                     .sighand
                     .borrow_mut()
                     .sigaction(args[0] as u32, Some(action));
-                let of = &self.task(id).sighand;
-                let defaults = of.borrow().defaults().0;
-                let sharing = self.tasks.values();
-                let sharing = sharing.filter(|task| Rc::ptr_eq(&task.sighand, of));
-                for area in sharing.filter_map(|task| task.area.as_ref()) {
-                    area.default_actions
-                        .store(defaults, std::sync::atomic::Ordering::Relaxed);
-                }
+                let tasks = self.tasks.values();
+                let tasks = tasks.map(|task| (&task.sighand, task.area.as_ref()));
+                crate::agent::tell_actions(&self.task(id).sighand, tasks);
             }
             Special::RtSigprocmask if args[1] != 0 => {
                 let task = self.task_mut(id);

@@ -728,16 +728,25 @@ impl Replayer {
                 Ok(())
             }
             (sync, Record::Tracer(tracer)) => self.tracer(id, sync, tracer),
-            (_, Record::Checksum { regs, mem }) => self.verify(id, *regs, *mem),
+            (_, Record::Checksum { regs, mem }) => {
+                self.verify(id, *regs, *mem, self.options.verify)
+            }
             _ => Err(self.diverged(id, Reason::OtherRecord(sync.into()))),
         }
     }
 
-    fn verify(&mut self, id: u32, regs: Option<u64>, mem: Option<u64>) -> Result<()> {
+    /// Compares a task's state with hashes; that of its memory only if that is wanted, as it costs most.
+    fn verify(
+        &mut self,
+        id: u32,
+        regs: Option<u64>,
+        mem: Option<u64>,
+        with_memory: bool,
+    ) -> Result<()> {
         let task = self.task(id);
-        if let Some(dir) = &self.options.dump {
+        if let (Some(dir), Some(mem)) = (&self.options.dump, mem) {
             // Named by what the recording saw.
-            let hashes = (regs.unwrap_or(0), mem.unwrap_or(0));
+            let hashes = (regs.unwrap_or(0), mem);
             let stopped = self.machine.stopped(task.tid)?;
             crate::state::dump(dir, stopped, &task.space.mem, &task.app, hashes);
         }
@@ -747,7 +756,7 @@ impl Replayer {
             return Err(self.diverged(id, Reason::Registers));
         }
         if let Some(expected) = mem
-            && self.options.verify
+            && with_memory
         {
             let task = self.task(id);
             let found = crate::state::memory_hash(task.tid, &task.space.mem);
