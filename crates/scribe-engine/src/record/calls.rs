@@ -1,16 +1,11 @@
 //! A call on the slow path: from the trap at the application's instruction, through the agent's
 //! instruction, to the event in the log.
 
+use super::placing::Outputs;
 use super::*;
 use crate::state::{for_pieces, input_hash};
-use scribe_abi::{PAGE, SCRATCH_BASE, SCRATCH_PITCH, SCRATCH_SLOTS};
-use scribe_kernel::signal::kernel_mask;
-use scribe_log::flags::RESTART;
-use scribe_syscalls::{Block, Call, Class, Dir, Plan, Row, Slot};
+use scribe_syscalls::{Block, Call, Class, Dir, Plan, Row};
 use scribe_tracee::inject::{call_args, call_regs};
-
-/// Of a buffer that a failed call may have written to, as much is kept at most.
-const MOST_KEPT: u64 = 1 << 20;
 
 /// Outputs longer than this are written as `Data` records of this length before the event.
 const OUT_PIECE: usize = 1 << 20;
@@ -45,30 +40,6 @@ pub struct PendingCall {
     pub temporary_mask: Option<u64>,
     pub inputs: Vec<(u64, u64, Vec<u8>)>,
     pub kind: Kind,
-}
-
-impl PendingCall {
-    /// The agent has moved the outputs, and what leads to them, to this memory: as its
-    /// `Plan::move_outputs` does.
-    pub(super) fn was_moved(&mut self, scratch: u64) {
-        let bufs = &self.plan.bufs;
-        let leads = |this: usize| {
-            let nested = |slot: Slot| matches!(slot, Slot::Nested { buf, .. } if buf == this);
-            bufs.iter()
-                .any(|buf| nested(buf.slot) && buf.dir != Dir::In)
-        };
-        let mut at = scratch;
-        for (i, buf) in bufs.iter().enumerate() {
-            if buf.in_place || buf.dir == Dir::In && !leads(i) {
-                continue;
-            }
-            self.placed[i] = at;
-            if let Slot::Arg(arg) = buf.slot {
-                self.agent_args[arg as usize] = at;
-            }
-            at += round(buf.cap);
-        }
-    }
 }
 
 /// What is to be done with the result, beside writing the event.
@@ -115,21 +86,6 @@ impl Kind {
             len,
             prot: prot as u32,
             flags: flags as u32,
-        }
-    }
-}
-
-/// What a finished call left to be written, gathered while tasks and log are borrowed apart.
-pub(super) struct Outputs {
-    ranges: Vec<(u64, u64, u64)>,
-}
-
-impl Outputs {
-    /// Memory (address, length) that was written where the program wants it.
-    pub(super) fn in_place(ranges: &[(u64, u64)]) -> Outputs {
-        let ranges = ranges.iter().map(|(addr, len)| (*addr, *addr, *len));
-        Outputs {
-            ranges: ranges.collect(),
         }
     }
 }
@@ -303,17 +259,6 @@ impl Recorder {
         self.launch(id, pending)
     }
 
-    /// Moves all buffers of a call into the task's scratch area. False: there is no room for them.
-    pub(super) fn move_outputs(&mut self, id: u32, pending: &mut PendingCall) -> Result<bool> {
-        let total: u64 = pending.plan.bufs.iter().map(|buf| round(buf.cap)).sum();
-        if total > SCRATCH_PITCH {
-            pending.released = false;
-            return Ok(false);
-        }
-        self.redirect(id, pending, total)?;
-        Ok(true)
-    }
-
     /// Sends the task into the agent.
     pub(super) fn launch(&mut self, id: u32, mut pending: PendingCall) -> Result<()> {
         if self.has_report(id, &pending.call) {
@@ -348,98 +293,6 @@ impl Recorder {
         }
         self.machine.go(tid, Go::Agent, 0)?;
         Ok(())
-    }
-
-    /// Moves all buffers of a call into the task's scratch area.
-    fn redirect(&mut self, id: u32, pending: &mut PendingCall, total: u64) -> Result<()> {
-        let base = self.scratch(id, total)?;
-        let space = self.task(id).space.clone();
-        let mut at = base;
-        let mut images: Vec<Vec<u8>> = Vec::new();
-        for (i, buf) in pending.plan.bufs.iter().enumerate() {
-            let mut image = vec![0; if buf.in_place { 0 } else { buf.cap as usize }];
-            if buf.dir == Dir::Out {
-                image.clear();
-            } else if space.mem.read_some(buf.addr, &mut image) < image.len() {
-                // Not all of it is readable: the kernel is to see that for itself.
-                image.clear();
-                images.push(image);
-                continue;
-            }
-            if buf.in_place {
-                images.push(image);
-                continue;
-            }
-            if buf.dir != Dir::In && !self.has_room(id, buf.addr, buf.cap) {
-                // The same: what it cannot write stays where it is, a message in its pipe.
-                images.push(Vec::new());
-                continue;
-            }
-            pending.placed[i] = at;
-            at += round(buf.cap);
-            if buf.sigmask && image.len() >= 8 {
-                let mask = u64::from_le_bytes(image[..8].try_into().expect("eight bytes"));
-                pending.temporary_mask = Some(mask);
-                image[..8].copy_from_slice(&kernel_mask(Mask(mask)).0.to_le_bytes());
-            }
-            match buf.slot {
-                Slot::Arg(arg) => pending.agent_args[arg as usize] = pending.placed[i],
-                Slot::Nested { buf: parent, off } => {
-                    let bytes = pending.placed[i].to_le_bytes();
-                    if let Some(place) = images[parent].get_mut(off as usize..off as usize + 8) {
-                        place.copy_from_slice(&bytes);
-                    }
-                }
-            }
-            images.push(image);
-        }
-        for ((image, place), buf) in images.iter().zip(&pending.placed).zip(&pending.plan.bufs) {
-            if *place != buf.addr {
-                space.mem.write(*place, image)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the program itself could write to both ends of a range.
-    fn has_room(&self, id: u32, addr: u64, len: u64) -> bool {
-        let task = self.task(id);
-        let ends = [addr, addr.wrapping_add(len.saturating_sub(1))];
-        len == 0
-            || ends.into_iter().all(|at| {
-                let mut byte = [0];
-                task.space.mem.read_some(at, &mut byte) == 1
-                    && scribe_tracee::write_as_allowed(task.tid, at, &byte) != Err(libc::EFAULT)
-            })
-    }
-
-    /// A scratch area of at least `len` bytes for the task.
-    pub(super) fn scratch(&mut self, id: u32, len: u64) -> Result<u64> {
-        let task = self.tasks.get_mut(&id).expect("the task exists");
-        let space = task.space.clone();
-        let slot = *task.slot.get_or_insert_with(|| space.take_slot());
-        let base = SCRATCH_BASE + slot % SCRATCH_SLOTS * SCRATCH_PITCH;
-        let have = space.scratch.borrow().get(&slot).copied().unwrap_or(0);
-        if have < len {
-            let want = len.next_multiple_of(16 * PAGE).min(SCRATCH_PITCH);
-            let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-            let flags =
-                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE)
-                    as u64;
-            let args = [base + have, want - have, prot, flags, u64::MAX, 0];
-            let (tid, app) = (task.tid, task.app);
-            let got = self.machine.inject(tid, &app, libc::SYS_mmap, args)?;
-            self.take_strays(id);
-            if got < 0 {
-                return Err(scribe_tracee::Error::Os {
-                    what: "mapping scratch memory in the program",
-                    source: std::io::Error::from_raw_os_error(-got as i32),
-                }
-                .into());
-            }
-            space.scratch.borrow_mut().insert(slot, want);
-        }
-        Ok(base)
     }
 
     /// The task is through with the terminal, or gone: the next one may write.
@@ -532,87 +385,6 @@ impl Recorder {
             self.patch_mapped(id, &pending.kind, ret as u64)?;
         }
         self.settle_masked(id, temporary)
-    }
-
-    /// Which memory the call wrote; where it went to scratch it is copied home.
-    fn collect(&mut self, id: u32, pending: &mut PendingCall) -> Result<Outputs> {
-        match pending.kind {
-            Kind::Sigreturn(_) => return Ok(Outputs { ranges: Vec::new() }),
-            Kind::Answer { wrote, .. } => {
-                let ranges = wrote
-                    .iter()
-                    .map(|(addr, len)| (*addr, *addr, *len))
-                    .collect();
-                return Ok(Outputs { ranges });
-            }
-            _ => {}
-        }
-        let space = self.task(id).space.clone();
-        let mut read = |buf: usize, off: u64, out: &mut [u8]| {
-            pending
-                .placed
-                .get(buf)
-                .is_some_and(|at| space.mem.read(at + off, out).is_ok())
-        };
-        if pending.ret == -i64::from(libc::EFAULT)
-            && pending.plan.bufs.iter().any(|buf| buf.cap > 1)
-        {
-            // The kernel may have written up to where it could not.
-            let outs = pending.plan.bufs.iter().zip(&pending.placed);
-            let outs = outs.filter(|(buf, at)| buf.dir != Dir::In && buf.addr == **at);
-            let ranges = outs
-                .map(|(buf, _)| {
-                    let there = scribe_syscalls::Memory::readable(
-                        &*space,
-                        buf.addr,
-                        buf.cap.min(MOST_KEPT),
-                    );
-                    (buf.addr, buf.addr, there)
-                })
-                .filter(|range| range.2 > 0)
-                .collect();
-            return Ok(Outputs { ranges });
-        }
-        let ranges = scribe_syscalls::outputs(
-            pending.row,
-            &pending.call,
-            &pending.plan,
-            pending.ret,
-            &mut read,
-        );
-        let ranges = ranges.iter().filter(|range| range.len > 0).map(|range| {
-            let addr = pending.plan.bufs[range.buf].addr + range.off;
-            (addr, pending.placed[range.buf] + range.off, range.len)
-        });
-        let mut ranges: Vec<_> = ranges.collect();
-        let sleeps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
-        if pending.interrupted && ranges.is_empty() && sleeps.contains(&pending.call.nr.into()) {
-            // The time that was left is written each time, not only when the call gives EINTR.
-            let out = pending.plan.bufs.iter().zip(&pending.placed);
-            let out = out.filter(|(buf, _)| buf.dir == Dir::Out);
-            ranges = out
-                .map(|(buf, placed)| (buf.addr, *placed, buf.cap))
-                .collect();
-        }
-        if self.reads_directly(id, pending) {
-            // The kernel clears the rest of a sector or page at the end of the file.
-            let out = pending.plan.bufs.iter().zip(&pending.placed);
-            let out = out.filter(|(buf, _)| buf.dir == Dir::Out);
-            ranges = out
-                .map(|(buf, placed)| (buf.addr, *placed, buf.cap))
-                .collect();
-        }
-        for (addr, placed, len) in &ranges {
-            if addr != placed {
-                copy_home(&space.mem, *addr, *placed, *len)?;
-            }
-        }
-        self.honest_output(id, &pending.call, pending.ret)?;
-        if let Some(edit) = self.fd_filter(id, pending) {
-            // The whole range stays an output: what the edited text no longer fills was cleared.
-            pending.ret = self.filter_output(id, pending, &ranges, edit)?;
-        }
-        Ok(Outputs { ranges })
     }
 
     /// Writes one call event.
@@ -714,213 +486,4 @@ impl Recorder {
         let flags = scribe_log::flags::BLOCKED;
         self.write_call(id, pending, &Outputs { ranges: Vec::new() }, ret, flags)
     }
-
-    /// Answers a call without the kernel.
-    pub(super) fn answer(
-        &mut self,
-        id: u32,
-        row: &'static Row,
-        call: Call,
-        ret: i64,
-    ) -> Result<()> {
-        let mut pending = self.prepare(id, row, call, Kind::Answer { ret, wrote: None });
-        pending.ret = ret;
-        self.write_answer(id, pending)
-    }
-
-    /// Answers a call without the kernel, with memory that was already written.
-    pub(super) fn answer_with(
-        &mut self,
-        id: u32,
-        row: &'static Row,
-        call: Call,
-        ret: i64,
-        writes: &[(u64, &[u8])],
-    ) -> Result<()> {
-        let pending = self.prepare(id, row, call, Kind::Answer { ret, wrote: None });
-        self.answer_pending(id, pending, ret, writes)
-    }
-
-    /// The same for a call that is in progress.
-    pub(super) fn answer_pending(
-        &mut self,
-        id: u32,
-        mut pending: PendingCall,
-        ret: i64,
-        writes: &[(u64, &[u8])],
-    ) -> Result<()> {
-        pending.ret = ret;
-        for (addr, bytes) in writes {
-            if !self.write_for(id, *addr, bytes) {
-                pending.ret = -i64::from(libc::EFAULT);
-                pending.kind = Kind::Answer {
-                    ret: pending.ret,
-                    wrote: None,
-                };
-                return self.write_answer(id, pending);
-            }
-        }
-        let ranges = writes
-            .iter()
-            .map(|(addr, bytes)| (*addr, *addr, bytes.len() as u64))
-            .collect();
-        self.write_call(id, &pending, &Outputs { ranges }, pending.ret, 0)?;
-        self.task_mut(id).app.rax = pending.ret as u64;
-        self.settle(id)
-    }
-
-    /// Writes to a task's memory what a call gives it; false where the kernel could not write for it.
-    pub(super) fn write_for(&self, id: u32, addr: u64, bytes: &[u8]) -> bool {
-        let task = self.task(id);
-        // Unlike /proc/PID/mem this minds what the pages are for.
-        match scribe_tracee::write_as_allowed(task.tid, addr, bytes) {
-            Err(libc::EFAULT) => false,
-            Err(_) => task.space.mem.write(addr, bytes).is_ok(),
-            Ok(()) => true,
-        }
-    }
-
-    fn write_answer(&mut self, id: u32, pending: PendingCall) -> Result<()> {
-        let ret = pending.ret;
-        self.write_call(id, &pending, &Outputs { ranges: Vec::new() }, ret, 0)?;
-        self.task_mut(id).app.rax = ret as u64;
-        self.settle(id)
-    }
-
-    /// A command of ioctl that nobody knows was tried. Most are asked of a file of another kind, whose
-    /// driver does not know them either: then nothing happened. Otherwise memory may have changed.
-    fn finish_unknown(&mut self, id: u32, pending: &PendingCall) -> Result<()> {
-        let refused = [
-            libc::ENOTTY,
-            libc::EBADF,
-            libc::EINVAL,
-            libc::EOPNOTSUPP,
-            libc::ENODEV,
-            libc::ENXIO,
-            libc::EPERM,
-            libc::EACCES,
-            libc::EFAULT,
-        ];
-        if refused
-            .iter()
-            .all(|error| pending.ret != -i64::from(*error))
-        {
-            return Err(self.unknown_call(id, &pending.call));
-        }
-        self.answer_unknown(id, pending.call, pending.ret)
-    }
-
-    fn unknown_call(&self, id: u32, call: &Call) -> RecordError {
-        RecordError::UnknownCall {
-            pid: self.task(id).tgid,
-            name: describe_unknown(call),
-        }
-    }
-
-    /// Answers a call that has no row; only its number is verified at replay.
-    pub(super) fn answer_unknown(&mut self, id: u32, call: Call, ret: i64) -> Result<()> {
-        let lane = self.task(id).lane;
-        self.stats.events += 1;
-        self.log.append(lane, |buf| {
-            scribe_log::begin_syscall(buf, call.nr as u16, ret, 0, 0).finish();
-        });
-        self.task_mut(id).app.rax = ret as u64;
-        self.settle(id)
-    }
-
-    /// A call that signals interrupted before it did anything: the kernel wants it restarted, or
-    /// ended with EINTR when a handler runs.
-    fn interrupted(&mut self, id: u32, mut pending: Box<PendingCall>) -> Result<()> {
-        use scribe_kernel::signal::{Action, Restart, restart};
-        let task = self.tasks.get_mut(&id).expect("the task exists");
-        let mask = pending.temporary_mask.unwrap_or(task.mask);
-        let first = task.stash.next(Mask(mask));
-        let action = first.map(|signal| task.sighand.borrow().what_to_do(signal));
-        let flags = match action {
-            Some(Action::Handler(disposition)) => Some(disposition.flags),
-            Some(Action::Default(_)) => return self.interrupted_by_default(id, pending),
-            _ => None,
-        };
-        match restart(pending.ret, flags) {
-            Restart::Eintr => {
-                self.end_interrupted(id, &mut pending, false)?;
-                self.settle_masked(id, pending.temporary_mask)
-            }
-            // A handler runs, then the call is made again from the application's instruction.
-            _ if flags.is_some() => {
-                self.end_interrupted(id, &mut pending, true)?;
-                self.settle_masked(id, pending.temporary_mask)
-            }
-            how => {
-                // Nothing to see for the program: the same call goes on.
-                if how == Restart::RestartBlock {
-                    pending.agent_nr = libc::SYS_restart_syscall as u64;
-                }
-                self.shorten(&mut pending);
-                self.discard_ignored(id);
-                self.task_mut(id).call = Some(pending);
-                if self.hold(id, Ready::Relaunch, Left::InCall) {
-                    return Ok(());
-                }
-                match self.task_mut(id).call.take() {
-                    Some(pending) => self.launch(id, *pending),
-                    None => self.settle(id),
-                }
-            }
-        }
-    }
-}
-
-impl Recorder {
-    /// Writes the event of a call that was broken off: it is to be made `again`, from the
-    /// application's instruction, or gives EINTR.
-    pub(super) fn end_interrupted(
-        &mut self,
-        id: u32,
-        pending: &mut PendingCall,
-        again: bool,
-    ) -> Result<()> {
-        if again {
-            let none = Outputs { ranges: Vec::new() };
-            self.write_call(id, pending, &none, pending.ret, RESTART)?;
-            let task = self.task_mut(id);
-            task.app.rax = pending.call.nr.into();
-            task.app.rip -= 2;
-            return Ok(());
-        }
-        pending.ret = -i64::from(libc::EINTR);
-        let outputs = self.collect(id, pending)?;
-        self.write_call(id, pending, &outputs, pending.ret, 0)?;
-        self.task_mut(id).app.rax = pending.ret as u64;
-        self.after_call(id, pending)
-    }
-}
-
-/// Copies output from scratch to where the program wants it. What is the same already is not
-/// written: it may lie in memory that the program itself cannot write.
-fn copy_home(mem: &scribe_tracee::Mem, home: u64, placed: u64, len: u64) -> Result<()> {
-    let mut failed = Ok(());
-    for_pieces(mem, placed, len, |at, piece| {
-        let to = home + (at - placed);
-        let mut old = vec![0; piece.len()];
-        if (mem.read_some(to, &mut old) < old.len() || old != piece) && failed.is_ok() {
-            failed = mem.write(to, piece);
-        }
-    });
-    Ok(failed?)
-}
-
-/// Name for a call without a row: of the call, and its command.
-fn describe_unknown(call: &Call) -> String {
-    let name = scribe_syscalls::syscall_name(call.nr).unwrap_or("system call");
-    let command = if i64::from(call.nr) == libc::SYS_futex || name == "ioctl" || name == "fcntl" {
-        call.args[1]
-    } else {
-        call.args[0]
-    };
-    format!("{name} ({}), command {command:#x}", call.nr)
-}
-
-fn round(len: u64) -> u64 {
-    len.next_multiple_of(16)
 }

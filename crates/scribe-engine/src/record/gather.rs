@@ -36,9 +36,6 @@ impl Requests {
     }
 }
 
-/// include/linux/errno.h: the call is made again unless a handler runs.
-const ERESTARTNOHAND: i64 = -514;
-
 const SOON: Duration = Duration::from_millis(1);
 
 /// What all tasks are brought together for.
@@ -303,51 +300,6 @@ impl Recorder {
         regs.eflags &= !crate::point::EFLAGS_TF;
         self.task_mut(id).app = regs;
         self.hold(id, Ready::Resume, Left::AfterEvent)
-    }
-
-    /// A request to stop broke off a call which the kernel never continues by itself (epoll_wait(2),
-    /// semop(2): signal(7) has the list). Only signals are to end it: it is to be made again.
-    pub(super) fn undo_interruption(&self, id: u32) -> Result<()> {
-        let stopped = self.machine.stopped(self.task(id).tid)?;
-        let mut regs = stopped.regs()?;
-        let behind = [AFTER_SYSCALL, scribe_abi::CALL_AFTER].map(|offset| AGENT_BASE + offset);
-        let in_call = behind.contains(&regs.rip) && regs.orig_rax as i64 >= 0;
-        if in_call && regs.rax as i64 == -i64::from(libc::EINTR) {
-            regs.rax = ERESTARTNOHAND as u64;
-            stopped.set_regs(&regs)?;
-        }
-        Ok(())
-    }
-
-    /// The same where another thread took the signal for which this one was woken, so that nothing was
-    /// heard of it.
-    pub(super) fn unless_for_nothing(&self, id: u32, ret: i64) -> i64 {
-        if ret != -i64::from(libc::EINTR) {
-            return ret;
-        }
-        let task = self.task(id);
-        let Some(call) = &task.call else {
-            return ret;
-        };
-        let mask = Mask(call.temporary_mask.unwrap_or(task.mask));
-        let never = scribe_abi::fast::NEVER_RESTARTED.contains(&call.call.nr);
-        match never && !self.traced(id) && task.stash.next(mask).is_none() {
-            true => ERESTARTNOHAND,
-            false => ret,
-        }
-    }
-
-    /// A call that is made again is to end when it would have ended.
-    pub(super) fn shorten(&self, pending: &mut PendingCall) {
-        let epoll = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
-        if pending.ret == ERESTARTNOHAND && epoll.contains(&pending.call.nr.into()) {
-            let limit = pending.call.args[3] as i32;
-            if limit > 0 {
-                let limit = Duration::from_millis(limit as u64);
-                let left = limit.saturating_sub(pending.started.elapsed());
-                pending.agent_args[3] = left.as_millis() as u64;
-            }
-        }
     }
 
     /// All are together.

@@ -6,6 +6,7 @@
 
 mod agent;
 mod aio;
+mod answers;
 mod cache;
 mod calls;
 mod chaos;
@@ -16,6 +17,7 @@ mod fds;
 mod files;
 mod forced;
 mod gather;
+mod interrupt;
 mod iocb;
 mod journal;
 pub(crate) mod memory;
@@ -23,6 +25,7 @@ mod park;
 mod patches;
 mod pi;
 mod places;
+mod placing;
 mod ptrace;
 pub(crate) mod signals;
 mod special;

@@ -6,8 +6,9 @@
 //! the sleep wherever it is, and the call is answered from there.
 
 use super::aio::{Ring, Wish};
-use super::calls::{Kind, Outputs, PendingCall};
+use super::calls::{Kind, PendingCall};
 use super::pi::Word;
+use super::placing::Outputs;
 use super::*;
 use scribe_abi::PAGE;
 use scribe_kernel::pi::Locks;

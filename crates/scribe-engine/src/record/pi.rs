@@ -6,8 +6,9 @@
 //! before it waited (the bit that says so); the second is its end. At replay the call is simply
 //! made twice.
 
-use super::calls::{Kind, Outputs, PendingCall};
+use super::calls::{Kind, PendingCall};
 use super::park::{Limit, Parked, What, Why};
+use super::placing::Outputs;
 use super::*;
 use scribe_kernel::futex::FUTEX_TID_MASK;
 use scribe_kernel::pi::Who;

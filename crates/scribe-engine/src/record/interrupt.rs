@@ -1,0 +1,121 @@
+//! Calls that something broke off: they are made again, continued, or end with EINTR.
+
+use super::calls::PendingCall;
+use super::placing::Outputs;
+use super::*;
+use scribe_log::flags::RESTART;
+
+/// include/linux/errno.h: the call is made again unless a handler runs.
+const ERESTARTNOHAND: i64 = -514;
+
+impl Recorder {
+    /// A call that signals interrupted before it did anything: the kernel wants it restarted, or
+    /// ended with EINTR when a handler runs.
+    pub(super) fn interrupted(&mut self, id: u32, mut pending: Box<PendingCall>) -> Result<()> {
+        use scribe_kernel::signal::{Action, Restart, restart};
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let mask = pending.temporary_mask.unwrap_or(task.mask);
+        let first = task.stash.next(Mask(mask));
+        let action = first.map(|signal| task.sighand.borrow().what_to_do(signal));
+        let flags = match action {
+            Some(Action::Handler(disposition)) => Some(disposition.flags),
+            Some(Action::Default(_)) => return self.interrupted_by_default(id, pending),
+            _ => None,
+        };
+        match restart(pending.ret, flags) {
+            Restart::Eintr => {
+                self.end_interrupted(id, &mut pending, false)?;
+                self.settle_masked(id, pending.temporary_mask)
+            }
+            // A handler runs, then the call is made again from the application's instruction.
+            _ if flags.is_some() => {
+                self.end_interrupted(id, &mut pending, true)?;
+                self.settle_masked(id, pending.temporary_mask)
+            }
+            how => {
+                // Nothing to see for the program: the same call goes on.
+                if how == Restart::RestartBlock {
+                    pending.agent_nr = libc::SYS_restart_syscall as u64;
+                }
+                self.shorten(&mut pending);
+                self.discard_ignored(id);
+                self.task_mut(id).call = Some(pending);
+                if self.hold(id, Ready::Relaunch, Left::InCall) {
+                    return Ok(());
+                }
+                match self.task_mut(id).call.take() {
+                    Some(pending) => self.launch(id, *pending),
+                    None => self.settle(id),
+                }
+            }
+        }
+    }
+
+    /// Writes the event of a call that was broken off: it is to be made `again`, from the
+    /// application's instruction, or gives EINTR.
+    pub(super) fn end_interrupted(
+        &mut self,
+        id: u32,
+        pending: &mut PendingCall,
+        again: bool,
+    ) -> Result<()> {
+        if again {
+            let none = Outputs { ranges: Vec::new() };
+            self.write_call(id, pending, &none, pending.ret, RESTART)?;
+            let task = self.task_mut(id);
+            task.app.rax = pending.call.nr.into();
+            task.app.rip -= 2;
+            return Ok(());
+        }
+        pending.ret = -i64::from(libc::EINTR);
+        let outputs = self.collect(id, pending)?;
+        self.write_call(id, pending, &outputs, pending.ret, 0)?;
+        self.task_mut(id).app.rax = pending.ret as u64;
+        self.after_call(id, pending)
+    }
+
+    /// A request to stop broke off a call which the kernel never continues by itself (epoll_wait(2),
+    /// semop(2): signal(7) has the list). Only signals are to end it: it is to be made again.
+    pub(super) fn undo_interruption(&self, id: u32) -> Result<()> {
+        let stopped = self.machine.stopped(self.task(id).tid)?;
+        let mut regs = stopped.regs()?;
+        let behind = [AFTER_SYSCALL, scribe_abi::CALL_AFTER].map(|offset| AGENT_BASE + offset);
+        let in_call = behind.contains(&regs.rip) && regs.orig_rax as i64 >= 0;
+        if in_call && regs.rax as i64 == -i64::from(libc::EINTR) {
+            regs.rax = ERESTARTNOHAND as u64;
+            stopped.set_regs(&regs)?;
+        }
+        Ok(())
+    }
+
+    /// The same where another thread took the signal for which this one was woken, so that nothing was
+    /// heard of it.
+    pub(super) fn unless_for_nothing(&self, id: u32, ret: i64) -> i64 {
+        if ret != -i64::from(libc::EINTR) {
+            return ret;
+        }
+        let task = self.task(id);
+        let Some(call) = &task.call else {
+            return ret;
+        };
+        let mask = Mask(call.temporary_mask.unwrap_or(task.mask));
+        let never = scribe_abi::fast::NEVER_RESTARTED.contains(&call.call.nr);
+        match never && !self.traced(id) && task.stash.next(mask).is_none() {
+            true => ERESTARTNOHAND,
+            false => ret,
+        }
+    }
+
+    /// A call that is made again is to end when it would have ended.
+    pub(super) fn shorten(&self, pending: &mut PendingCall) {
+        let epoll = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
+        if pending.ret == ERESTARTNOHAND && epoll.contains(&pending.call.nr.into()) {
+            let limit = pending.call.args[3] as i32;
+            if limit > 0 {
+                let limit = Duration::from_millis(limit as u64);
+                let left = limit.saturating_sub(pending.started.elapsed());
+                pending.agent_args[3] = left.as_millis() as u64;
+            }
+        }
+    }
+}
