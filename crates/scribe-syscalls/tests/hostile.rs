@@ -111,7 +111,8 @@ proptest! {
             for other in &plan.bufs {
                 if let Slot::Nested { buf, off } = other.slot {
                     prop_assert!(buf != range.buf
-                        || off + 8 <= range.off || off >= range.off + range.len);
+                        || off + 8 <= range.off || off >= range.off + range.len,
+                        "{}: {:?}, pointer at {}", row.full_name(), range, off);
                 }
             }
         }

@@ -315,7 +315,8 @@ fn ethtool_len(ctx: &Ctx) -> u64 {
 }
 
 const ETHTOOL: Ty = Ty::Ptr(nest(
-    pinout(Shape::Ifreq, Len::Fixed(40), Out::Full),
+    // The name: what follows is the pointer, which is the program's.
+    pinout(Shape::Ifreq, Len::Fixed(40), Out::Parts(&[(0, 16)])),
     0,
     &[field(
         16,
