@@ -702,7 +702,15 @@ impl Recorder {
         let Some(task) = self.tasks.get(&id) else {
             return Ok(());
         };
+        // The end of its process is in the log: it is on its way out, and nothing may come after that.
+        let ended = task.process.borrow().exit_recorded;
         match task.state {
+            State::Ready(Ready::FinishCall | Ready::Resume | Ready::Dispatch | Ready::Relaunch)
+                if ended =>
+            {
+                self.release(id, Left::InCall);
+                Ok(())
+            }
             State::Ready(Ready::FinishCall) => self.finish_call(id),
             State::Ready(Ready::Resume) => self.settle(id),
             State::Ready(Ready::AbortCall) => self.abort_call(id),

@@ -574,6 +574,10 @@ impl Replayer {
                 }
                 // It left by exec, and comes back by a merge: both without another task in between.
                 (_, None) if self.tasks.contains_key(&current) => return Ok(()),
+                // Of a thread on its way out, behind the end of its process: it had no effect.
+                (_, None) if self.gone.contains(&current) => {
+                    self.consume(lane_id);
+                }
                 (_, None) => {
                     return Err(ReplayError::Log(format!(
                         "lane {lane_id} has a record for task {current}, which has ended"
