@@ -110,11 +110,25 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     // Also what is interrupted may have written where its inputs are.
     area.hash.store(hash, Relaxed);
     area.moved.store(0, Relaxed);
-    let ret = kernel(area, &numbers(area, &args));
+    let mut made = args;
+    let asks = row.slow == by::ACTION;
+    if asks {
+        // The answer may not be the right one: then the program's memory must be as it was.
+        let near = core::ptr::from_ref(area) as u64 + NEAR_SCRATCH;
+        // SAFETY: this task's; one action fits.
+        unsafe { plan.move_outputs(near, &mut made) };
+    }
+    let ret = kernel(area, &numbers(area, &made));
     returned(area, ret)?;
-    // SAFETY: as above.
-    if row.slow == by::ACTION && !unsafe { mask::tells(&args, ret) } {
-        return odd;
+    if asks {
+        // SAFETY: as above.
+        if !unsafe { mask::tells(&made, ret) } {
+            return odd;
+        }
+        for buf in plan.bufs() {
+            // SAFETY: as above. Nothing has happened yet, so that the engine can do all of it.
+            unsafe { buf.bring_home(buf.written(&made, ret)) };
+        }
     }
     area.phase.store(phase::MADE, Release);
     note_descriptors(area, row, ret);
