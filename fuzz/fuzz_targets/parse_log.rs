@@ -106,7 +106,7 @@ fn canonical(mut r: Record<'_>) -> Record<'_> {
 fn inspect(r: &Record<'_>) {
     let sections = match r {
         Record::Syscall(s) => &s.sections,
-        Record::Exec(s) => &s.sections,
+        Record::Exec(s) | Record::Snapshot(s) => &s.sections,
         Record::Exit(s) => &s.sections,
         Record::Start(s) => &s.sections,
         Record::End(s) => &s.sections,

@@ -54,6 +54,17 @@ impl AddressSpace {
         })
     }
 
+    /// Where the kernel put its vDSO, and the data that it uses.
+    pub fn note_vdso(&self, maps: &[maps::Mapping]) {
+        if let Some(vdso) = maps.iter().find(|map| map.name == "[vdso]") {
+            self.vdso.set((vdso.start, vdso.end));
+            let vvar = maps.iter().filter(|map| map.name.starts_with("[vvar"));
+            let first = vvar.map(|map| map.start).min();
+            let gap = first.and_then(|first| vdso.start.checked_sub(first));
+            self.vvar_gap.set(gap);
+        }
+    }
+
     /// The copy that fork makes.
     pub fn forked(&self, tid: Tid) -> scribe_tracee::Result<AddressSpace> {
         Ok(AddressSpace {

@@ -316,6 +316,79 @@ pub fn image(len: usize) -> Option<Vec<u8>> {
     })
 }
 
+/// The kernel's own image with each function replaced by its plain system call, where it stands: for a
+/// program that runs already and has looked up their addresses. `None`: this is no image of a vDSO.
+pub fn replaced(image: &[u8]) -> Option<Vec<u8>> {
+    // mov $nr, %eax; syscall; ret
+    let stub = |nr: u32| {
+        let mut code = [0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xc3];
+        code[1..5].copy_from_slice(&nr.to_le_bytes());
+        code.to_vec()
+    };
+    // getrandom's last argument asks for parameters if it is all ones, which the call does not know
+    // (-ENOSYS): cmp $-1, %r8; je; ...; mov $-38, %rax; ret
+    let mut random = vec![0x49, 0x83, 0xf8, 0xff, 0x74, 0x08];
+    random.extend(stub(libc::SYS_getrandom as u32));
+    random.extend([0x48, 0xc7, 0xc0, 0xda, 0xff, 0xff, 0xff, 0xc3]);
+    let mut out = image.to_vec();
+    let mut replaced = 0;
+    for (name, value, size) in functions_of(image)? {
+        let code = match FUNCTIONS
+            .iter()
+            .find(|f| f.name == name || f.alias() == name)
+        {
+            Some(function) => stub(function.nr),
+            None if name == "__vdso_getrandom" || name == "getrandom" => random.clone(),
+            None => continue,
+        };
+        if size < code.len() {
+            return None;
+        }
+        out.get_mut(value..value + code.len())?
+            .copy_from_slice(&code);
+        replaced += 1;
+    }
+    (replaced > 0).then_some(out)
+}
+
+/// Name, offset and size of each function that an ELF file of this machine exports (elf(5)); its
+/// addresses begin at 0.
+fn functions_of(image: &[u8]) -> Option<Vec<(String, usize, usize)>> {
+    fn word(image: &[u8], at: usize) -> Option<usize> {
+        let bytes = image.get(at..at.checked_add(8)?)?;
+        usize::try_from(u64::from_le_bytes(bytes.try_into().ok()?)).ok()
+    }
+    fn half(image: &[u8], at: usize) -> Option<usize> {
+        let bytes = image.get(at..at.checked_add(4)?)?;
+        usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
+    }
+    if image.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let (sections, count) = (word(image, 0x28)?, half(image, 0x3c)? & 0xffff);
+    let header = |index: usize| sections.checked_add(index.checked_mul(SHDR_SIZE)?);
+    let mut found = Vec::new();
+    for index in 0..count {
+        let at = header(index)?;
+        if half(image, at + 4)? != SHT_DYNSYM as usize {
+            continue;
+        }
+        let (start, len) = (word(image, at + 0x18)?, word(image, at + 0x20)?);
+        let strings = word(image, header(half(image, at + 0x28)?)? + 0x18)?;
+        for symbol in (start..start.checked_add(len)?).step_by(SYM_SIZE) {
+            const STT_FUNC: u8 = 2;
+            if image.get(symbol + 4)? & 0xf != STT_FUNC {
+                continue;
+            }
+            let name = image.get(strings.checked_add(half(image, symbol)?)?..)?;
+            let name = name.split(|byte| *byte == 0).next()?;
+            let name = String::from_utf8_lossy(name).into_owned();
+            found.push((name, word(image, symbol + 8)?, word(image, symbol + 16)?));
+        }
+    }
+    Some(found)
+}
+
 /// The file, and the offset of the text.
 fn build() -> (Vec<u8>, usize) {
     let symbols = symbols();

@@ -72,6 +72,15 @@ pub fn begin_exec(buf: &mut Vec<u8>, task: u32, tid: i32, pid: i32) -> RecordBui
     b
 }
 
+/// Begins a [`crate::Record::Snapshot`].
+pub fn begin_snapshot(buf: &mut Vec<u8>, task: u32, tid: i32, pid: i32) -> RecordBuilder<'_> {
+    let b = RecordBuilder::new(buf, kind::SNAPSHOT, 0, 0);
+    b.w.buf.extend_from_slice(&task.to_le_bytes());
+    b.w.buf.extend_from_slice(&tid.to_le_bytes());
+    b.w.buf.extend_from_slice(&pid.to_le_bytes());
+    b
+}
+
 /// Begins a [`crate::Record::Exit`].
 pub fn begin_exit(buf: &mut Vec<u8>, task: u32, status: i32, flags: u8) -> RecordBuilder<'_> {
     let b = RecordBuilder::new(buf, kind::EXIT, flags, 0);

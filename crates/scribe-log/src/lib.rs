@@ -30,8 +30,8 @@ mod types;
 mod writer;
 
 pub use builder::{
-    RecordBuilder, begin_detached, begin_end, begin_exec, begin_exit, begin_forced, begin_start,
-    begin_syscall, begin_tracer, put_data, put_instr, put_switch,
+    RecordBuilder, begin_detached, begin_end, begin_exec, begin_exit, begin_forced, begin_snapshot,
+    begin_start, begin_syscall, begin_tracer, put_data, put_instr, put_switch,
 };
 pub use chunk::{MAX_CHUNK_RAW, VERSION_MAJOR, VERSION_MINOR};
 pub use error::{LogError, RecordError, Result};

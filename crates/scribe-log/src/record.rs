@@ -49,6 +49,9 @@ pub enum Record<'a> {
     },
     /// A task got a new address space.
     Exec(Exec<'a>),
+    /// A task as it was when its recording began, in the middle of its run: the first of a process with
+    /// the address space, those that share it behind that one.
+    Snapshot(Exec<'a>),
     /// A task ended.
     Exit(Exit<'a>),
     /// The tasks of one lane run in another from here on.
@@ -232,12 +235,18 @@ impl<'a> Record<'a> {
                     values: Values(Cow::Borrowed(body)),
                 }
             }
-            kind::EXEC => Record::Exec(Exec {
-                task: rd!(c.u32()),
-                tid: rd!(c.i32()),
-                pid: rd!(c.i32()),
-                sections: Sections::parse(c.rest())?,
-            }),
+            kind::EXEC | kind::SNAPSHOT => {
+                let exec = Exec {
+                    task: rd!(c.u32()),
+                    tid: rd!(c.i32()),
+                    pid: rd!(c.i32()),
+                    sections: Sections::parse(c.rest())?,
+                };
+                match h.kind {
+                    kind::EXEC => Record::Exec(exec),
+                    _ => Record::Snapshot(exec),
+                }
+            }
             kind::EXIT => Record::Exit(Exit {
                 task: rd!(c.u32()),
                 status: rd!(c.i32()),
@@ -345,6 +354,7 @@ impl<'a> Record<'a> {
             Record::Signal(s) => (kind::SIGNAL, s.flags, s.signo),
             Record::Instr { which, .. } => (kind::INSTR, 0, *which),
             Record::Exec(_) => (kind::EXEC, 0, 0),
+            Record::Snapshot(_) => (kind::SNAPSHOT, 0, 0),
             Record::Exit(e) => (kind::EXIT, e.flags, 0),
             Record::Merge { .. } => (kind::MERGE, 0, 0),
             Record::Move { .. } => (kind::MOVE, 0, 0),
@@ -383,7 +393,7 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&s.info[..n]);
             }
             Record::Instr { values, .. } => out.extend_from_slice(&values.0),
-            Record::Exec(e) => {
+            Record::Exec(e) | Record::Snapshot(e) => {
                 out.extend_from_slice(&e.task.to_le_bytes());
                 out.extend_from_slice(&e.tid.to_le_bytes());
                 out.extend_from_slice(&e.pid.to_le_bytes());
@@ -495,6 +505,10 @@ impl<'a> Record<'a> {
                 values: Values(owned(values.0)),
             },
             Record::Exec(e) => Record::Exec(Exec {
+                sections: e.sections.into_owned(),
+                ..e
+            }),
+            Record::Snapshot(e) => Record::Snapshot(Exec {
                 sections: e.sections.into_owned(),
                 ..e
             }),

@@ -33,6 +33,10 @@ pub mod tag {
     pub const AUXV: u8 = 21;
     pub const XSTATE: u8 = 22;
     pub const MASK: u8 = 23;
+    pub const ACTIONS: u8 = 24;
+    pub const ALT_STACK: u8 = 25;
+    pub const MEMORY: u8 = 26;
+    pub const INSTRUCTIONS: u8 = 27;
     pub const VERSION: u8 = 32;
     pub const ARGV: u8 = 33;
     pub const CWD: u8 = 34;
@@ -261,6 +265,16 @@ pub enum Section<'a> {
     Xstate(&'a [u8]),
     /// The signals that the task blocks.
     Mask(u64),
+    /// What signals do that do not have their default action: 36 bytes each, the number and the
+    /// kernel's `struct sigaction`.
+    Actions(&'a [u8]),
+    /// The alternate signal stack: `stack_t`.
+    AltStack(&'a [u8; 24]),
+    /// The stream whose [`crate::Record::Blob`]s hold the memory, by addresses.
+    Memory(u32),
+    /// Which instructions the program forbade itself: bit 0 RDTSC (PR_SET_TSC), bit 1 CPUID
+    /// (ARCH_SET_CPUID).
+    Instructions(u32),
     /// The version of Scribe that wrote the log.
     Version(&'a [u8]),
     /// The command.
@@ -376,6 +390,11 @@ impl<'a> Section<'a> {
             tag::AUXV => Section::Auxv(body),
             tag::XSTATE => Section::Xstate(body),
             tag::MASK => Section::Mask(c.u64()?),
+            tag::ACTIONS if body.len().is_multiple_of(36) => Section::Actions(body),
+            tag::ACTIONS => return None,
+            tag::ALT_STACK => Section::AltStack(c.take(24)?.try_into().ok()?),
+            tag::MEMORY => Section::Memory(c.u32()?),
+            tag::INSTRUCTIONS => Section::Instructions(c.u32()?),
             tag::VERSION => Section::Version(body),
             tag::ARGV => Section::Argv(StrList(body)),
             tag::CWD => Section::Cwd(body),

@@ -154,6 +154,26 @@ impl<'v> SectionWriter<'v> {
         self.put(tag::MASK, mask.to_le_bytes(), &[])
     }
 
+    /// [`Section::Actions`].
+    pub fn actions(&mut self, actions: &[u8]) -> &mut Self {
+        self.put(tag::ACTIONS, [], actions)
+    }
+
+    /// [`Section::AltStack`].
+    pub fn alt_stack(&mut self, stack: &[u8; 24]) -> &mut Self {
+        self.put(tag::ALT_STACK, *stack, &[])
+    }
+
+    /// [`Section::Memory`].
+    pub fn memory(&mut self, stream: u32) -> &mut Self {
+        self.put(tag::MEMORY, stream.to_le_bytes(), &[])
+    }
+
+    /// [`Section::Instructions`].
+    pub fn instructions(&mut self, forbidden: u32) -> &mut Self {
+        self.put(tag::INSTRUCTIONS, forbidden.to_le_bytes(), &[])
+    }
+
     /// [`Section::Version`].
     pub fn version(&mut self, text: &[u8]) -> &mut Self {
         self.put(tag::VERSION, [], text)
@@ -244,6 +264,10 @@ impl<'v> SectionWriter<'v> {
             Section::Auxv(b) => self.auxv(b),
             Section::Xstate(b) => self.xstate(b),
             Section::Mask(v) => self.mask(v),
+            Section::Actions(b) => self.actions(b),
+            Section::AltStack(b) => self.alt_stack(b),
+            Section::Memory(v) => self.memory(v),
+            Section::Instructions(v) => self.instructions(v),
             Section::Version(b) => self.version(b),
             Section::Argv(l) => self.put(tag::ARGV, [], l.0),
             Section::Cwd(b) => self.cwd(b),

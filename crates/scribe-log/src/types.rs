@@ -19,6 +19,7 @@ pub mod kind {
     pub const TRACER: u8 = 11;
     pub const FORCED: u8 = 12;
     pub const PATCH: u8 = 13;
+    pub const SNAPSHOT: u8 = 14;
     pub const START: u8 = 32;
     pub const FILE: u8 = 33;
     pub const BLOB: u8 = 34;
@@ -152,7 +153,7 @@ impl Signal<'_> {
     }
 }
 
-/// A task got a new address space.
+/// A task got a new address space; or, in [`crate::Record::Snapshot`], what it was found as.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Exec<'a> {
     /// The task.

@@ -86,6 +86,17 @@ fn builders_equal_records() {
             }),
         ),
         (
+            Record::Snapshot(Exec {
+                task: 1,
+                tid: 2,
+                pid: 3,
+                sections: sections.clone(),
+            }),
+            built(|b| {
+                begin_snapshot(b, 1, 2, 3).out(1, b"x").time(5);
+            }),
+        ),
+        (
             Record::Exit(Exit {
                 task: 1,
                 status: 256,

@@ -16,7 +16,9 @@ pub mod translate;
 pub mod wait;
 
 pub use mem::{Mem, write_as_allowed};
-pub use ptrace::{Running, Stopped, Tid, kill, seize, seize_options, traceme_stop};
+pub use ptrace::{
+    Rseq, Running, Stopped, Tid, kill, seize, seize_options, seize_sparing, traceme_stop,
+};
 pub use wait::{Event, Stop, WaitEvent};
 
 /// General registers, as `PTRACE_GETREGS` has them.

@@ -17,6 +17,17 @@ pub struct Stopped {
     tid: Tid,
 }
 
+/// Restartable sequences that a task has registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Rseq {
+    /// Of its `struct rseq`; 0: none.
+    pub address: u64,
+    /// Of that, in bytes.
+    pub size: u32,
+    /// What stands before abort handlers.
+    pub signature: u32,
+}
+
 /// A task that runs, or that we have told to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Running {
@@ -55,6 +66,14 @@ pub fn seize_options() -> usize {
 /// Becomes the tracer of `tid` without stopping it.
 pub fn seize(tid: Tid) -> Result<Running> {
     request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, 0, seize_options())?;
+    Ok(Running { tid })
+}
+
+/// The same for a process that is not the engine's child: it is not to be killed with the engine yet
+/// ([`Stopped::claim`]).
+pub fn seize_sparing(tid: Tid) -> Result<Running> {
+    let options = seize_options() & !(libc::PTRACE_O_EXITKILL as usize);
+    request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, 0, options)?;
     Ok(Running { tid })
 }
 
@@ -185,6 +204,53 @@ impl Stopped {
             options,
         )?;
         Ok(())
+    }
+
+    /// It cannot go on without its tracer from here on.
+    pub fn claim(&self) -> Result<()> {
+        let options = seize_options();
+        request(
+            "PTRACE_SETOPTIONS",
+            libc::PTRACE_SETOPTIONS,
+            self.tid,
+            0,
+            options,
+        )?;
+        Ok(())
+    }
+
+    /// The registered restartable sequences (rseq(2)): address, size, signature; all 0 where there are
+    /// none. Since Linux 5.13; include/uapi/linux/ptrace.h, ptrace_rseq_configuration.
+    pub fn rseq(&self) -> Result<Rseq> {
+        const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+        // u64 pointer, u32 size, signature, flags, padding.
+        let mut config = [0u64; 3];
+        request(
+            "PTRACE_GET_RSEQ_CONFIGURATION",
+            PTRACE_GET_RSEQ_CONFIGURATION,
+            self.tid,
+            size_of_val(&config),
+            config.as_mut_ptr() as usize,
+        )?;
+        Ok(Rseq {
+            address: config[0],
+            size: config[1] as u32,
+            signature: (config[1] >> 32) as u32,
+        })
+    }
+
+    /// Whether the program itself uses Syscall User Dispatch.
+    pub fn uses_sud(&self) -> Result<bool> {
+        const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: libc::c_uint = 0x4211;
+        let mut config = [0u64; 4];
+        request(
+            "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG",
+            PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG,
+            self.tid,
+            size_of_val(&config),
+            config.as_mut_ptr() as usize,
+        )?;
+        Ok(config[0] != 0)
     }
 
     /// Ends tracing.

@@ -102,7 +102,8 @@ pub struct ControlArgs {
         scribe record date\n  \
         scribe record -o build.log make -j2\n  \
         scribe record -s 'sort *.txt | uniq -c'\n  \
-        scribe record -o - date | ssh host 'cat > date.log'\n\n\
+        scribe record -o - date | ssh host 'cat > date.log'\n  \
+        scribe record -p $(pgrep -o nginx) --tree\n\n\
         Exit status: the program's; 128+N if signal N killed it; 127 or 126 if it could not be\n\
         found or executed; 125 if Scribe failed.",
     after_long_help = "Levels (-l):\n  \
@@ -170,6 +171,13 @@ pub struct RecordArgs {
     /// When to store hashes of registers and memory for replay --verify
     #[arg(long, value_enum, default_value_t = Checksum::Some, value_name = "WHEN")]
     pub checksum: Checksum,
+    /// Record a process that runs already, from here on; Ctrl-C ends the recording, and it goes on
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..),
+          conflicts_with_all = ["command", "shell", "chdir", "root", "new_net", "env", "until_failure"])]
+    pub pid: Option<i32>,
+    /// With -p: also all processes that descend from it
+    #[arg(long, requires = "pid")]
+    pub tree: bool,
     /// Print figures about the recording on standard error
     #[arg(long)]
     pub stats: bool,
@@ -201,7 +209,7 @@ pub struct RecordArgs {
     pub dump_memory: Option<PathBuf>,
     /// The command and its arguments
     #[arg(
-        required = true,
+        required_unless_present = "pid",
         trailing_var_arg = true,
         allow_hyphen_values = true,
         value_name = "CMD"

@@ -2,7 +2,7 @@
 
 use crate::cli::{Checksum, Format, RecordArgs};
 use crate::ui::{Failure, say};
-use scribe_engine::record::{Checksums, LogTarget, RecordStats, Requests, StartError};
+use scribe_engine::record::{Checksums, LogTarget, RecordStats, Requests};
 use scribe_engine::{Outcome, RecordError, RecordOptions, Recorder};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -42,12 +42,22 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
     };
     take_requests();
     let begin = Instant::now();
-    let mut recorder = match Recorder::start(options, target) {
+    let started = match args.pid {
+        Some(pid) => {
+            end_by_signals();
+            Recorder::attach_to(options, target, pid, args.tree)
+        }
+        None => Recorder::start(options, target),
+    };
+    let mut recorder = match started {
         Ok(recorder) => recorder,
         Err(error) => return Err(not_started(&error, path.as_deref())),
     };
     let pump = pump.map(Pump::started);
-    signals_go_to(first_child());
+    match args.pid {
+        Some(pid) => say(attached(pid, path.as_deref(), recorder.tasks())),
+        None => signals_go_to(first_child()),
+    }
     // Whatever happens: what was recorded until then is to be a good log.
     let result = catch_unwind(AssertUnwindSafe(|| recorder.run()));
     let finished = recorder.finish();
@@ -72,12 +82,17 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
         say(format!(
             "the program goes on without being recorded; {log} is complete"
         ));
-        return Ok(stay_with_the_program().unwrap_or(0));
+        let waits = args.pid.is_none().then(stay_with_the_program).flatten();
+        return Ok(waits.unwrap_or(0));
     }
     Ok(outcome.shell_status())
 }
 
 fn argv(args: &RecordArgs) -> Vec<OsString> {
+    if let Some(pid) = args.pid {
+        let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        return vec![OsStr::from_bytes(name.trim_ascii_end()).to_owned()];
+    }
     if !args.shell {
         return args.command.clone();
     }
@@ -177,9 +192,7 @@ pub fn log_path(args: &RecordArgs, argv: &[OsString]) -> Result<PathBuf, Failure
 /// Why the recording did not begin. The log that was just created holds nothing, and is removed.
 fn not_started(error: &RecordError, path: Option<&Path>) -> Failure {
     let status = match error {
-        RecordError::Start(error @ (StartError::Exec { .. } | StartError::Setup { .. })) => {
-            error.shell_status()
-        }
+        RecordError::Start(error) => error.shell_status(),
         _ => FAILED,
     };
     if let RecordError::Log(text) = error {
@@ -342,13 +355,41 @@ fn take_requests() {
     }
 }
 
+/// What ends a recorder of a process that ran before: that process goes on.
+fn end_by_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: as above.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &mut action);
+            if action.sa_sigaction == libc::SIG_IGN {
+                continue;
+            }
+            let handler: extern "C" fn(i32) = asked;
+            action.sa_sigaction = handler as usize;
+            action.sa_flags = 0;
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
+    }
+}
+
+/// What is said when the recording has begun.
+fn attached(pid: i32, log: Option<&Path>, tasks: usize) -> String {
+    let threads = match tasks {
+        1 => "1 thread".to_owned(),
+        n => format!("{n} threads"),
+    };
+    let log = log.map_or(String::new(), |log| format!(" into {}", log.display()));
+    format!("recording process {pid} ({threads}){log}; Ctrl-C ends that, and the program goes on")
+}
+
 extern "C" fn asked(signal: i32) {
     // SAFETY: the thread's own errno.
     unsafe {
         let errno = *libc::__errno_location();
         match signal {
-            libc::SIGUSR1 => REQUESTS.detach(),
-            _ => REQUESTS.bookmark(),
+            libc::SIGUSR2 => REQUESTS.bookmark(),
+            _ => REQUESTS.detach(),
         }
         *libc::__errno_location() = errno;
     }

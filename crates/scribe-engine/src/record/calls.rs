@@ -132,7 +132,8 @@ impl Recorder {
         if self.hold(id, Ready::Dispatch, Left::InCall) {
             return Ok(());
         }
-        let task = self.task(id);
+        let task = self.task_mut(id);
+        task.broken = 0;
         let call = Call {
             nr: task.app.rax as u32,
             args: call_args(&task.app),

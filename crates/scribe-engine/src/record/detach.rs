@@ -6,6 +6,7 @@
 //! call by making it again.
 
 use super::exec::ARCH_SET_CPUID;
+use super::interrupt::ERESTART_RESTARTBLOCK;
 use super::*;
 use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
 use scribe_abi::{AGENT_END, AGENT_STRINGS, PAGE, SCRATCH_BASE, SCRATCH_END};
@@ -15,8 +16,6 @@ use scribe_tracee::maps;
 
 /// include/uapi/asm/prctl.h (arch/x86).
 const ARCH_MAP_VDSO_64: u64 = 0x2003;
-/// include/linux/errno.h: the kernel goes on with the call by restart_syscall(2).
-const ERESTART_RESTARTBLOCK: i64 = -516;
 /// Signals handed back in one batch, as far as there is room for what is known of them.
 const SIGNALS_AT_ONCE: usize = 12;
 /// How often a call is begun anew that is to be found waiting.
@@ -82,6 +81,11 @@ impl Recorder {
             (libc::SYS_getpid, [0; 6]),
             (libc::SYS_gettid, [0; 6]),
         ];
+        let rseq = task.rseq;
+        if rseq.address != 0 {
+            let (size, signature) = (rseq.size.into(), rseq.signature.into());
+            calls.push((libc::SYS_rseq, [rseq.address, size, 0, signature, 0, 0]));
+        }
         let mut data = Vec::new();
         if task.alt.size != 0 {
             calls.push((libc::SYS_sigaltstack, [AGENT_STRINGS, 0, 0, 0, 0, 0]));

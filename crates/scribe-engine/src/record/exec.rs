@@ -115,13 +115,7 @@ impl Recorder {
             let mapped = map_shared(&mut self.machine, tid, &space.mem, &app, shared)?;
             space.agent.set(mapped);
         }
-        if let Some(vdso) = before.iter().find(|map| map.name == "[vdso]") {
-            space.vdso.set((vdso.start, vdso.end));
-            let vvar = before.iter().filter(|map| map.name.starts_with("[vvar"));
-            let first = vvar.map(|map| map.start).min();
-            let gap = first.and_then(|first| vdso.start.checked_sub(first));
-            space.vvar_gap.set(gap);
-        }
+        space.note_vdso(&before);
         // What must trap, traps; what has no meaning at replay is not there.
         let mut calls = vec![
             (libc::SYS_arch_prctl, [ARCH_SET_CPUID, 0, 0, 0, 0, 0]),
@@ -181,6 +175,7 @@ impl Recorder {
         task.robust_list = 0;
         task.alt.exec_reset();
         task.fault = Default::default();
+        task.rseq = Default::default();
         task.instructions = (true, true);
         // Shared with nobody from now on.
         let mut sighand = task.sighand.borrow().clone();
@@ -349,7 +344,7 @@ fn describe_page(
 }
 
 /// The file behind a mapping, if it can be opened and is still the same.
-fn open_mapped(tid: Tid, map: &maps::Mapping) -> Option<std::fs::File> {
+pub(super) fn open_mapped(tid: Tid, map: &maps::Mapping) -> Option<std::fs::File> {
     let by_address = format!("/proc/{tid}/map_files/{:x}-{:x}", map.start, map.end);
     let by_name = format!("/proc/{tid}/root{}", map.name);
     [by_name, by_address].iter().find_map(|path| {
@@ -396,9 +391,9 @@ pub(crate) fn map_shared(
     Ok(at as u64 == SHARED_BASE)
 }
 
-/// Maps the agent into a fresh address space. The first calls are made from the vDSO's pages, which
+/// Maps the agent into an address space. The first calls are made from the vDSO's pages, which
 /// then become Scribe's own vDSO, whose functions are plain system calls.
-fn install_agent(
+pub(super) fn install_agent(
     machine: &mut Machine,
     tid: Tid,
     mem: &Mem,

@@ -1,12 +1,16 @@
 //! Calls that something broke off: they are made again, continued, or end with EINTR.
 
-use super::calls::PendingCall;
+use super::calls::{Kind, PendingCall};
 use super::placing::Outputs;
 use super::*;
 use scribe_log::flags::RESTART;
+use scribe_syscalls::Call;
+use scribe_tracee::inject::call_args;
 
 /// include/linux/errno.h: the call is made again unless a handler runs.
-const ERESTARTNOHAND: i64 = -514;
+pub(super) const ERESTARTNOHAND: i64 = -514;
+/// include/linux/errno.h: the kernel goes on with the call by restart_syscall(2).
+pub(super) const ERESTART_RESTARTBLOCK: i64 = -516;
 
 impl Recorder {
     /// A call that signals interrupted before it did anything: the kernel wants it restarted, or
@@ -72,6 +76,19 @@ impl Recorder {
         self.write_call(id, pending, &outputs, pending.ret, 0)?;
         self.task_mut(id).app.rax = pending.ret as u64;
         self.after_call(id, pending)
+    }
+
+    /// The call that the task was in when its recording began, and has not made again yet.
+    pub(super) fn broken_call(&self, id: u32) -> Option<Box<PendingCall>> {
+        let task = self.task(id);
+        let call = Call {
+            nr: task.app.rax as u32,
+            args: call_args(&task.app),
+        };
+        let row = scribe_syscalls::lookup(&call).filter(|_| task.broken != 0)?;
+        let mut pending = self.prepare(id, row, call, Kind::Plain);
+        pending.ret = task.broken;
+        Some(Box::new(pending))
     }
 
     /// A request to stop broke off a call which the kernel never continues by itself (epoll_wait(2),

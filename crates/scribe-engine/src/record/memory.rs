@@ -504,7 +504,7 @@ pub(super) fn status_flags(tid: Tid, fd: i32) -> i32 {
 }
 
 /// The place at or behind `offset` where a file has content that was written: all else is holes.
-fn next_data(file: &std::fs::File, offset: u64) -> u64 {
+pub(super) fn next_data(file: &std::fs::File, offset: u64) -> u64 {
     use std::os::fd::AsRawFd;
     // SAFETY: no memory is involved.
     let at = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, libc::SEEK_DATA) };

@@ -7,6 +7,7 @@
 mod agent;
 mod aio;
 mod answers;
+mod attach;
 mod cache;
 mod calls;
 mod chaos;
@@ -240,6 +241,11 @@ struct Task {
     fault: FaultInfo,
     /// What the program set with PR_SET_TSC and ARCH_SET_CPUID: (TSC readable, CPUID usable).
     instructions: (bool, bool),
+    /// Restartable sequences that it had registered before it was recorded, and has not now.
+    rseq: scribe_tracee::Rseq,
+    /// How its call was broken off when its recording began (include/linux/errno.h); 0: it is in none,
+    /// or that call was made again.
+    broken: i64,
 }
 
 impl Task {
@@ -361,6 +367,11 @@ impl Recorder {
     /// Process id of the recorded program.
     pub fn root_pid(&self) -> Tid {
         self.root
+    }
+
+    /// How many tasks are being recorded.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
     }
 
     /// Records until all tasks have ended. The result is the root program's end.

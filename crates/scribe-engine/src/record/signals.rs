@@ -263,10 +263,20 @@ impl Recorder {
         self.leave_terminal(id);
         let task = self.task_mut(id);
         let parked = task.is_parked();
-        if let Some(call) = task.call.take().filter(|_| parked) {
+        let call = match task.call.take() {
             // What it waited for may have come first.
-            return self.unpark(id, call);
+            Some(call) if parked => return self.unpark(id, call),
+            Some(call) => Some(call),
+            None => self.broken_call(id),
+        };
+        // It had begun to wait when something else interrupted it: so a signal ends it as it does.
+        if let Some(call) = call.filter(|call| (-516..=-512).contains(&call.ret))
+            && !self.traced(id)
+        {
+            self.task_mut(id).broken = 0;
+            return self.interrupted(id, call);
         }
+        let task = self.task_mut(id);
         task.app.rip -= 2;
         if self.traced(id) {
             return self.stop_before_call(id);

@@ -113,6 +113,14 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// A process that runs cannot be recorded from here on. It goes on as before.
+    #[error("cannot attach to process {pid}: {why}")]
+    Attach {
+        /// Its id.
+        pid: i32,
+        /// Why, and what can be done.
+        why: String,
+    },
     /// A step before that failed.
     #[error("{what}: {error}")]
     Setup {
@@ -129,12 +137,12 @@ impl StartError {
         match self {
             StartError::Exec { error, .. } if error.kind() == std::io::ErrorKind::NotFound => 127,
             StartError::Exec { .. } => 126,
-            StartError::Setup { .. } => 125,
+            StartError::Attach { .. } | StartError::Setup { .. } => 125,
         }
     }
 }
 
-fn setup(what: &str) -> impl FnOnce(std::io::Error) -> StartError + '_ {
+pub(super) fn setup(what: &str) -> impl FnOnce(std::io::Error) -> StartError + '_ {
     move |error| StartError::Setup {
         what: what.to_owned(),
         error,
@@ -192,27 +200,33 @@ pub fn sud_available() -> bool {
     }
 }
 
+/// Opens the log.
+pub(super) fn create_log(target: &LogTarget) -> Result<LogWriter> {
+    let write = WriteOptions::default();
+    let failed = |error: scribe_log::LogError| RecordError::Log(error.to_string());
+    let log = match target {
+        LogTarget::File(path, force) => LogWriter::create(
+            path,
+            &WriteOptions {
+                force: *force,
+                ..write
+            },
+        )
+        .map_err(failed)?,
+        LogTarget::Stdout => {
+            LogWriter::to_writer(Box::new(std::io::stdout()), &write).map_err(failed)?
+        }
+    };
+    Ok(log)
+}
+
 impl Recorder {
     /// Starts the program, stopped at its first instruction, and writes the head of the log.
     pub fn start(mut options: RecordOptions, target: LogTarget) -> Result<Recorder> {
         for (i, slot) in options.stdio.iter_mut().enumerate() {
             *slot = stdio(i as i32 + 1);
         }
-        let write = WriteOptions::default();
-        let failed = |error: scribe_log::LogError| RecordError::Log(error.to_string());
-        let log = match &target {
-            LogTarget::File(path, force) => LogWriter::create(
-                path,
-                &WriteOptions {
-                    force: *force,
-                    ..write
-                },
-            )
-            .map_err(failed)?,
-            LogTarget::Stdout => {
-                LogWriter::to_writer(Box::new(std::io::stdout()), &write).map_err(failed)?
-            }
-        };
+        let log = create_log(&target)?;
         let sud = !options.no_sud && sud_available();
         if !sud && !options.no_sud {
             (options.warn)(
@@ -221,23 +235,43 @@ impl Recorder {
             );
         }
         let agent_image = agent_file().map_err(setup("creating the agent's image"))?;
-        let shared = agent::shared(&options, sud);
         let begin = crate::cpu::Moment::now();
         let pid = spawn(&options)?;
+        let tsc = begin.measure();
+        let first = 2; // 1 is Scribe itself
+        let mut recorder = Recorder::with(options, log, sud, agent_image, pid.pid, tsc);
+        recorder.new_lane(1, first);
+        recorder.stats.tasks = 1;
+        recorder.next_task = first + 1;
+        recorder.next_lane = 2;
+        recorder.write_start(&[(first, pid.pid, 1)]);
+        recorder.first_task(pid, first)?;
+        Ok(recorder)
+    }
+
+    /// A recording of nothing yet. `root` is the process whose end is its own.
+    pub(super) fn with(
+        options: RecordOptions,
+        log: LogWriter,
+        sud: bool,
+        agent_image: std::fs::File,
+        root: Tid,
+        tsc: scribe_abi::shared::Tsc,
+    ) -> Recorder {
+        let shared = agent::shared(&options, sud);
         let cpuid = Cpuid::host();
         let xstate = XstateLayout::from_cpuid(|leaf, sub| {
             let r = std::arch::x86_64::__cpuid_count(leaf, sub);
             [r.eax, r.ebx, r.ecx, r.edx]
         });
-        let first = 2; // 1 is Scribe itself
-        let tsc = begin.measure();
         if let Some(shared) = &shared {
             shared.set_cpuid(cpuid.leaves());
             shared.set_tsc(tsc);
         }
-        let mut recorder = Recorder {
+        Recorder {
             machine: Machine::new(sud),
             log: Journal::new(log),
+            chaos: options.chaos.map(super::chaos::Chaos::new),
             options,
             tasks: HashMap::new(),
             by_tid: HashMap::new(),
@@ -245,22 +279,19 @@ impl Recorder {
             merged: Vec::new(),
             shared,
             texts: Default::default(),
-            next_task: first + 1,
+            next_task: 2,
             pid_namespaces: false,
-            next_lane: 2,
+            next_lane: 1,
             terminal: None,
             terminal_waits: VecDeque::new(),
             serial: 0,
             files: Files::default(),
             cpuid,
-            root: pid.pid,
+            root,
             outcome: None,
             runnable: VecDeque::new(),
             early: Vec::new(),
-            stats: RecordStats {
-                tasks: 1,
-                ..Default::default()
-            },
+            stats: RecordStats::default(),
             started: Instant::now(),
             warned: BTreeSet::new(),
             agent_image,
@@ -272,20 +303,15 @@ impl Recorder {
             ptrace: Default::default(),
             dying: Default::default(),
             group_stopped: HashSet::new(),
-            chaos: None,
             gather: Default::default(),
             detached: false,
             tsc,
             xstate,
-        };
-        recorder.chaos = recorder.options.chaos.map(super::chaos::Chaos::new);
-        recorder.new_lane(1, first);
-        recorder.write_start(pid.pid, first);
-        recorder.first_task(pid, first)?;
-        Ok(recorder)
+        }
     }
 
-    fn write_start(&mut self, pid: Tid, task: u32) {
+    /// Writes the head of the log: what was there at the beginning, by task, process id and lane.
+    pub(super) fn write_start(&mut self, roots: &[(u32, Tid, u32)]) {
         let argv: Vec<Vec<u8>> = self
             .options
             .argv
@@ -323,7 +349,9 @@ impl Recorder {
             for (fd, kind) in stdio {
                 start.stdio(fd, kind, b"");
             }
-            start.root(task, pid, pid, 1);
+            for (task, pid, lane) in roots {
+                start.root(*task, *pid, *pid, *lane);
+            }
             start.finish();
         });
     }
@@ -363,6 +391,8 @@ impl Recorder {
             area: None,
             seccomp: Default::default(),
             instructions: (true, true),
+            rseq: Default::default(),
+            broken: 0,
             fault: Default::default(),
         };
         self.tasks.insert(id, Box::new(task));
@@ -404,6 +434,19 @@ fn stdio(fd: i32) -> Option<Stdio> {
         let file = (!device).then_some((stat.st_dev, stat.st_ino));
         Some(Stdio { terminal, file })
     }
+}
+
+/// The same of another process's, by its name in /proc.
+pub(super) fn stdio_of(path: &str) -> Option<Stdio> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let meta = std::fs::metadata(path).ok()?;
+    let device = meta.file_type().is_char_device();
+    // Pseudo terminals, and those of the system: Documentation/admin-guide/devices.txt.
+    let terminal = device && matches!(libc::major(meta.rdev()), 4 | 136..=143);
+    Some(Stdio {
+        terminal: if terminal { meta.rdev() } else { 0 },
+        file: (!device).then_some((meta.dev(), meta.ino())),
+    })
 }
 
 fn stdio_kind_of(fd: i32) -> u32 {

@@ -175,6 +175,11 @@ impl Recorder {
             seccomp: from.seccomp.clone(),
             fault: from.fault,
             instructions: from.instructions,
+            rseq: match has(libc::CLONE_VM) {
+                true => Default::default(),
+                false => from.rseq,
+            },
+            broken: 0,
         };
         if self.machine.sud {
             stopped.arm_sud(AGENT_BASE, scribe_abi::AGENT_CODE_LEN)?;
@@ -218,7 +223,7 @@ impl Recorder {
         pi::namespace_ids(tid)
     }
 
-    fn own_id(&self, tid: Tid) -> Tid {
+    pub(super) fn own_id(&self, tid: Tid) -> Tid {
         self.ids_of(tid).last().copied().unwrap_or(tid)
     }
 

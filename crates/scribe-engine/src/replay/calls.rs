@@ -447,7 +447,7 @@ impl Replayer {
     }
 
     /// Runs a clone in `tid` and returns the child, stopped.
-    fn clone_now(&mut self, id: u32, tid: Tid, regs: &Regs) -> Result<Tid> {
+    pub(super) fn clone_now(&mut self, id: u32, tid: Tid, regs: &Regs) -> Result<Tid> {
         self.machine.stopped(tid)?.set_regs(regs)?;
         self.machine.go(tid, Go::Agent, 0)?;
         let mut child = None;

@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::record::exec::map_shared;
+use crate::record::memory::MAP_BACKED;
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS, PAGE};
-use scribe_log::{Exec, map_kind};
+use scribe_log::{Exec, ExecMap, map_kind};
 use scribe_tracee::{Mem, maps};
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
@@ -15,7 +16,7 @@ impl Replayer {
         let failed = |error: scribe_log::LogError| ReplayError::Log(error.to_string());
         let mut meta = log.lane(scribe_log::META);
         let mut cpuid = Cpuid::default();
-        let mut root = None;
+        let mut roots = Vec::new();
         match meta.next().map_err(failed)? {
             Some(Record::Start(start)) => {
                 for section in &start.sections {
@@ -31,16 +32,16 @@ impl Replayer {
                             tid,
                             pid,
                             lane,
-                        } => root = Some((task, tid, pid, lane)),
+                        } => roots.push((task, tid, pid, lane)),
                         _ => {}
                     }
                 }
             }
             _ => return Err(ReplayError::Log("it has no beginning".into())),
         }
-        let Some((task, tid, pid, lane)) = root else {
+        if roots.is_empty() {
             return Err(ReplayError::Log("it does not name its first task".into()));
-        };
+        }
         if let Some(missing) = cpuid.missing_here() {
             return Err(ReplayError::Cpu(missing));
         }
@@ -84,8 +85,12 @@ impl Replayer {
             cut: false,
             bookmarks: Default::default(),
         };
-        replayer.add_lane(lane, task);
-        replayer.first_task(task, tid, pid, lane)?;
+        for (task, tid, pid, lane) in roots {
+            if !replayer.lanes.contains_key(&lane) {
+                replayer.add_lane(lane, task);
+            }
+            replayer.first_task(task, tid, pid, lane)?;
+        }
         Ok(replayer)
     }
 
@@ -139,7 +144,9 @@ impl Replayer {
                 _ => self.machine.go(tid, Go::Agent, 0)?,
             }
         }
-        self.root = tid;
+        if self.root == 0 {
+            self.root = tid;
+        }
         let task = Task {
             id,
             tid,
@@ -245,6 +252,11 @@ impl Replayer {
                     self.consume(lane);
                     return self.fill(id, &exec);
                 }
+                Record::Snapshot(found) => {
+                    self.consume(lane);
+                    self.fill(id, &found)?;
+                    return self.continue_from(id, &found);
+                }
                 _ => break,
             }
         }
@@ -287,65 +299,22 @@ impl Replayer {
                 calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]));
             }
         }
-        // Files are opened by the task itself, through the replayer's descriptors.
-        let mut wanted: Vec<u32> = Vec::new();
-        for section in &exec.sections {
-            if let Section::ExecMap(map) = section
-                && map.file != 0
-                && !wanted.contains(&map.file)
-            {
-                wanted.push(map.file);
-            }
+        let space = Rc::new(space);
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        (task.space, task.app) = (space.clone(), base);
+        let maps: Vec<ExecMap> = exec
+            .sections
+            .iter()
+            .filter_map(|section| match section {
+                Section::ExecMap(map) if map.flags & MAP_BACKED == 0 => Some(map),
+                _ => None,
+            })
+            .collect();
+        let mut rest = &maps[..];
+        while !rest.is_empty() || !calls.is_empty() {
+            rest = self.map_some(id, std::mem::take(&mut calls), rest)?;
         }
-        // Paths lie in the last page of the agent's data, 32 bytes each.
-        if wanted.len() > PAGE as usize / 32 {
-            return Err(ReplayError::Log("an exec event maps too many files".into()));
-        }
-        let first_open = calls.len();
-        let mut paths = vec![0; wanted.len() * 32];
-        for (i, file) in wanted.iter().enumerate() {
-            let file = self.files.get(*file)?;
-            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-            paths[i * 32..][..path.len()].copy_from_slice(path.as_bytes());
-            let at = AGENT_STRINGS + i as u64 * 32;
-            calls.push((libc::SYS_openat, [libc::AT_FDCWD as u64, at, 0, 0, 0, 0]));
-        }
-        space.mem.write(AGENT_STRINGS, &paths)?;
-        let opened = self.machine.batch(tid, &space.mem, &base, &calls)?;
-        space.mem.write(AGENT_STRINGS, &vec![0; paths.len()])?;
-        let mut calls: Vec<(i64, [u64; 6])> = Vec::new();
-        for section in &exec.sections {
-            let Section::ExecMap(map) = section else {
-                continue;
-            };
-            let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
-            let (mut fd, mut offset) = (u64::MAX, 0);
-            match wanted.iter().position(|file| *file == map.file) {
-                Some(at) => (fd, offset) = (opened[first_open + at] as u64, map.offset),
-                None => flags |= libc::MAP_ANONYMOUS,
-            }
-            if map.kind == map_kind::STACK {
-                flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK | libc::MAP_NORESERVE;
-            }
-            let len = map.end.saturating_sub(map.start);
-            let args = [map.start, len, map.prot.into(), flags as u64, fd, offset];
-            calls.push((libc::SYS_mmap, args));
-        }
-        for (i, _) in wanted.iter().enumerate() {
-            calls.push((
-                libc::SYS_close,
-                [opened[first_open + i] as u64, 0, 0, 0, 0, 0],
-            ));
-        }
-        let results = self.machine.batch(tid, &space.mem, &base, &calls)?;
         self.machine.take_strays(tid);
-        for ((nr, args), got) in calls.iter().zip(results) {
-            if *nr == libc::SYS_mmap && got as u64 != args[0] {
-                let error = std::io::Error::from_raw_os_error(-got.max(-4095) as i32);
-                let what = format!("mapping the recorded address {:#x}", args[0]);
-                return Err(ReplayError::Setup { what, error });
-            }
-        }
         if let Some(shared) = &self.shared {
             let mapped = map_shared(&mut self.machine, tid, &space.mem, &base, shared)?;
             space.agent.set(mapped);
@@ -368,7 +337,6 @@ impl Replayer {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let old_lane = task.lane;
         task.app = crate::regs::from_words(&regs);
-        task.space = Rc::new(space);
         task.alt.exec_reset();
         let mut sighand = task.sighand.borrow().clone();
         sighand.exec_reset();
@@ -385,6 +353,72 @@ impl Replayer {
         self.ready.push_back(old_lane);
         self.ready.push_back(lane);
         Ok(())
+    }
+
+    /// Makes the first of these mappings, as many as there is room for the names of their files; the
+    /// others are left. `calls` come before. Files are opened by the task itself, through the replayer's descriptors.
+    fn map_some<'m>(
+        &mut self,
+        id: u32,
+        mut calls: Vec<(i64, [u64; 6])>,
+        maps: &'m [ExecMap<'m>],
+    ) -> Result<&'m [ExecMap<'m>]> {
+        /// Paths lie in the last page of the agent's data.
+        const PATH: usize = 32;
+        let task = self.task(id);
+        let (tid, base, space) = (task.tid, task.app, task.space.clone());
+        let mut wanted: Vec<u32> = Vec::new();
+        let mut count = 0;
+        for map in maps {
+            if map.file != 0 && !wanted.contains(&map.file) {
+                if wanted.len() == PAGE as usize / PATH {
+                    break;
+                }
+                wanted.push(map.file);
+            }
+            count += 1;
+        }
+        let (maps, rest) = maps.split_at(count);
+        let before = calls.len();
+        let mut paths = vec![0; wanted.len() * PATH];
+        for (i, file) in wanted.iter().enumerate() {
+            let file = self.files.get(*file)?;
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            paths[i * PATH..][..path.len()].copy_from_slice(path.as_bytes());
+            let at = AGENT_STRINGS + (i * PATH) as u64;
+            calls.push((libc::SYS_openat, [libc::AT_FDCWD as u64, at, 0, 0, 0, 0]));
+        }
+        space.mem.write(AGENT_STRINGS, &paths)?;
+        let mut opened = self.machine.batch(tid, &space.mem, &base, &calls)?;
+        opened.drain(..before);
+        space.mem.write(AGENT_STRINGS, &vec![0; paths.len()])?;
+        let mut calls: Vec<(i64, [u64; 6])> = Vec::new();
+        for map in maps {
+            let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+            let (mut fd, mut offset) = (u64::MAX, 0);
+            match wanted.iter().position(|file| *file == map.file) {
+                Some(at) => (fd, offset) = (opened[at] as u64, map.offset),
+                None => flags |= libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            }
+            if map.kind == map_kind::STACK {
+                flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK;
+            }
+            let len = map.end.saturating_sub(map.start);
+            let args = [map.start, len, map.prot.into(), flags as u64, fd, offset];
+            calls.push((libc::SYS_mmap, args));
+        }
+        for fd in opened {
+            calls.push((libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0]));
+        }
+        let results = self.machine.batch(tid, &space.mem, &base, &calls)?;
+        for ((nr, args), got) in calls.iter().zip(results) {
+            if *nr == libc::SYS_mmap && got as u64 != args[0] {
+                let error = std::io::Error::from_raw_os_error(-got.max(-4095) as i32);
+                let what = format!("mapping the recorded address {:#x}", args[0]);
+                return Err(ReplayError::Setup { what, error });
+            }
+        }
+        Ok(rest)
     }
 
     fn write_contents(&mut self, id: u32, mem: &Mem, exec: &Exec) -> Result<()> {

@@ -119,7 +119,7 @@ impl Replayer {
     }
 
     /// Memory that replayed processes share, in place of the recorded file.
-    fn map_backed(
+    pub(super) fn map_backed(
         &mut self,
         id: u32,
         at: u64,

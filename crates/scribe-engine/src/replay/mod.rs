@@ -14,6 +14,7 @@ mod exec;
 mod files;
 mod forced;
 mod memory;
+mod snapshot;
 mod tracer;
 
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};

@@ -205,6 +205,22 @@ fn unwind_table_points_at_the_text() {
 }
 
 #[test]
+fn functions_are_replaced_where_they_stand() {
+    let old = the_image();
+    let new = replaced(&old).unwrap();
+    for (function, at) in stubs() {
+        let code = &new[at..at + STUB_CODE];
+        assert_eq!(code[0], 0xb8);
+        assert_eq!(le::u32(&new, at + 1), function.nr);
+        assert_eq!(code[5..], [0x0f, 0x05, 0xc3]);
+    }
+    assert_eq!(replaced(b"no ELF file"), None);
+    for len in 0..old.len() {
+        let _ = replaced(&old[..len]);
+    }
+}
+
+#[test]
 fn length() {
     assert_eq!(image(8192).unwrap().len(), 8192);
     assert_eq!(image(8192).unwrap()[..4096], the_image());

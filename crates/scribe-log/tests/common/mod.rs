@@ -273,6 +273,14 @@ pub fn record() -> impl Strategy<Value = Record<'static>> {
                 sections
             })
         ),
+        (any::<u32>(), any::<i32>(), any::<i32>(), sections()).prop_map(
+            |(task, tid, pid, sections)| Record::Snapshot(Exec {
+                task,
+                tid,
+                pid,
+                sections
+            })
+        ),
         (any::<u32>(), any::<i32>(), any::<u8>(), sections()).prop_map(
             |(task, status, flags, sections)| Record::Exit(Exit {
                 task,

@@ -252,6 +252,30 @@ pub fn exec_text(exec: &Exec, data: &[(u64, Vec<u8>)], limit: usize) -> String {
     exec_call(exec, &memory, limit).unwrap_or_else(|| "execve() = 0".into())
 }
 
+/// A task that was there when its recording began.
+pub fn snapshot_text(exec: &Exec) -> String {
+    let mut name = String::new();
+    let mut maps = 0;
+    for section in &exec.sections {
+        match section {
+            Section::Comm(comm) => name = String::from_utf8_lossy(comm).into_owned(),
+            Section::ExecMap(_) => maps += 1,
+            _ => {}
+        }
+    }
+    let ids = (exec.tid, exec.pid);
+    match maps {
+        0 => format!(
+            "+++ attached to thread {} ({name:?}) of {} +++",
+            ids.0, ids.1
+        ),
+        _ => format!(
+            "+++ attached to process {} ({name:?}), {maps} mappings +++",
+            ids.1
+        ),
+    }
+}
+
 fn exec_call(exec: &Exec, memory: &EventMemory, limit: usize) -> Option<String> {
     const AT_EXECFN: u64 = 31;
     let stack = exec.sections.regs()?[RSP];

@@ -1,6 +1,8 @@
 //! Events for programs: one JSON object a line.
 
-use super::event::{CallView, Transfer, exec_text, exit_text, signal_details, signal_text};
+use super::event::{
+    CallView, Transfer, exec_text, exit_text, signal_details, signal_text, snapshot_text,
+};
 use super::model::{Model, Touch, kind_name};
 use super::raw;
 use super::text::instruction;
@@ -63,6 +65,10 @@ impl Json {
             Record::Exec(exec) => {
                 self.model.exec(item.task, ids);
                 put("text", exec_text(exec, &item.data, self.strsize).into());
+            }
+            Record::Snapshot(exec) => {
+                self.model.exec(item.task, ids);
+                put("text", snapshot_text(exec).into());
             }
             Record::Exit(exit) => {
                 self.model.exit(exit.task);

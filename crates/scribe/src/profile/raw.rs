@@ -33,8 +33,9 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
         Record::Instr { which, values } => {
             (format!("instr which={which} values={values:x?}"), none())
         }
-        Record::Exec(exec) => {
-            let head = format!("exec task={} tid={} pid={}", exec.task, exec.tid, exec.pid);
+        Record::Exec(exec) | Record::Snapshot(exec) => {
+            let (kind, task) = (kind_name(record), exec.task);
+            let head = format!("{kind} task={task} tid={} pid={}", exec.tid, exec.pid);
             (head, sections(&exec.sections, limit))
         }
         Record::Exit(exit) => {
@@ -249,6 +250,7 @@ pub fn kind_name(record: &Record) -> &'static str {
         Record::Signal(_) => "signal",
         Record::Instr { .. } => "instruction",
         Record::Exec(_) => "exec",
+        Record::Snapshot(_) => "snapshot",
         Record::Exit(_) => "exit",
         Record::Merge { .. } => "merge",
         Record::Move { .. } => "move",

@@ -1,6 +1,8 @@
 //! Scribe's form: a line for each event, and below it, indented, what it held and moved.
 
-use super::event::{CallView, Transfer, exec_text, exit_text, quote, signal_details};
+use super::event::{
+    CallView, Transfer, exec_text, exit_text, quote, signal_details, snapshot_text,
+};
 use super::model::{Model, Touch, kind_name};
 use super::raw;
 use super::walk::{Ids, Item};
@@ -123,6 +125,12 @@ impl Text {
                     model.exec(item.task, ids);
                 }
                 lines.add(0, exec_text(exec, &item.data, limit));
+            }
+            Record::Snapshot(exec) => {
+                if let Some(model) = &mut self.model {
+                    model.exec(item.task, ids);
+                }
+                lines.add(0, snapshot_text(exec));
             }
             Record::Exit(exit) => {
                 if let Some(model) = &mut self.model {

@@ -84,6 +84,11 @@ impl Tasks {
                 self.current.insert(lane, *task);
                 *task
             }
+            Record::Snapshot(exec) => {
+                let (tid, pid) = (exec.tid, exec.pid);
+                self.add(exec.task, Ids { tid, pid }, lane);
+                exec.task
+            }
             Record::Exec(exec) => {
                 self.ids.insert(
                     exec.task,
