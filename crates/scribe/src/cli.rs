@@ -176,7 +176,7 @@ pub struct RecordArgs {
           conflicts_with_all = ["command", "shell", "chdir", "root", "new_net", "env", "until_failure"])]
     pub pid: Option<i32>,
     /// With -p: also all processes that descend from it
-    #[arg(long, requires = "pid")]
+    #[arg(long, requires = "pid", conflicts_with = "command")]
     pub tree: bool,
     /// Print figures about the recording on standard error
     #[arg(long)]

@@ -91,7 +91,12 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
 fn argv(args: &RecordArgs) -> Vec<OsString> {
     if let Some(pid) = args.pid {
         let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-        return vec![OsStr::from_bytes(name.trim_ascii_end()).to_owned()];
+        // That there is no such process is said later.
+        let name = match name.trim_ascii_end() {
+            b"" => b"process",
+            name => name,
+        };
+        return vec![OsStr::from_bytes(name).to_owned()];
     }
     if !args.shell {
         return args.command.clone();

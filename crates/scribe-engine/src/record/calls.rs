@@ -112,7 +112,8 @@ impl Recorder {
 
     /// The task stands behind its call with these registers.
     pub(super) fn call_at(&mut self, id: u32, regs: Regs) -> Result<()> {
-        self.task_mut(id).app = regs;
+        let task = self.task_mut(id);
+        (task.app, task.broken) = (regs, 0);
         self.patch_learnt(id)?;
         let task = self.task(id);
         if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
@@ -132,8 +133,7 @@ impl Recorder {
         if self.hold(id, Ready::Dispatch, Left::InCall) {
             return Ok(());
         }
-        let task = self.task_mut(id);
-        task.broken = 0;
+        let task = self.task(id);
         let call = Call {
             nr: task.app.rax as u32,
             args: call_args(&task.app),
@@ -262,6 +262,10 @@ impl Recorder {
 
     /// Sends the task into the agent.
     pub(super) fn launch(&mut self, id: u32, mut pending: PendingCall) -> Result<()> {
+        let broken = std::mem::take(&mut self.task_mut(id).broken);
+        if broken != 0 {
+            pending.ret = broken;
+        }
         if self.has_report(id, &pending.call) {
             // Nothing to wait for.
             pending.ret = -512;

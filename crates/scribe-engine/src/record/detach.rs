@@ -6,7 +6,7 @@
 //! call by making it again.
 
 use super::exec::ARCH_SET_CPUID;
-use super::interrupt::ERESTART_RESTARTBLOCK;
+use super::interrupt::{ERESTART_RESTARTBLOCK, millis_left};
 use super::*;
 use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
 use scribe_abi::{AGENT_END, AGENT_STRINGS, PAGE, SCRATCH_BASE, SCRATCH_END};
@@ -141,7 +141,7 @@ impl Recorder {
         let sleep = match i64::from(nr) {
             libc::SYS_poll => {
                 let limit = Duration::from_millis(args[2]);
-                args[2] = limit.saturating_sub(since).as_millis() as u64;
+                args[2] = millis_left(limit, since);
                 None
             }
             libc::SYS_nanosleep => Some(0),
@@ -262,15 +262,22 @@ impl Recorder {
         let mut regs = task.app;
         regs.orig_rax = u64::MAX;
         match task.state {
-            State::Ready(Ready::Relaunch) => match &task.call {
-                Some(call) if call.agent_nr == libc::SYS_restart_syscall as u64 => {
-                    // On its way out of the kernel it sees that this call is to be continued.
-                    regs.rax = ERESTART_RESTARTBLOCK as u64;
-                    regs.orig_rax = call.call.nr.into();
+            State::Ready(Ready::Relaunch | Ready::Dispatch) => {
+                let broken = match &task.call {
+                    Some(call) if call.agent_nr == libc::SYS_restart_syscall as u64 => {
+                        ERESTART_RESTARTBLOCK
+                    }
+                    Some(call) => call.ret,
+                    None => task.broken,
+                };
+                if (ERESTART_RESTARTBLOCK..=-512).contains(&broken) {
+                    // On its way out of the kernel it sees how this call was broken off: it is made
+                    // again, continued, or ended by a signal.
+                    (regs.rax, regs.orig_rax) = (broken as u64, regs.rax);
+                } else {
+                    regs.rip -= 2;
                 }
-                _ => regs.rip -= 2,
-            },
-            State::Ready(Ready::Dispatch) => regs.rip -= 2,
+            }
             _ => {}
         }
         let (tid, mask) = (task.tid, task.mask);

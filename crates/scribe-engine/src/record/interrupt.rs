@@ -12,6 +12,12 @@ pub(super) const ERESTARTNOHAND: i64 = -514;
 /// include/linux/errno.h: the kernel goes on with the call by restart_syscall(2).
 pub(super) const ERESTART_RESTARTBLOCK: i64 = -516;
 
+/// What is left of a time limit, so that the call does not end before it.
+pub(super) fn millis_left(limit: Duration, since: Duration) -> u64 {
+    let left = limit.saturating_sub(since);
+    left.as_nanos().div_ceil(1_000_000) as u64
+}
+
 impl Recorder {
     /// A call that signals interrupted before it did anything: the kernel wants it restarted, or
     /// ended with EINTR when a handler runs.
@@ -130,8 +136,7 @@ impl Recorder {
             let limit = pending.call.args[3] as i32;
             if limit > 0 {
                 let limit = Duration::from_millis(limit as u64);
-                let left = limit.saturating_sub(pending.started.elapsed());
-                pending.agent_args[3] = left.as_millis() as u64;
+                pending.agent_args[3] = millis_left(limit, pending.started.elapsed());
             }
         }
     }

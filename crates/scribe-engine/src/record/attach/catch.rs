@@ -4,7 +4,9 @@
 
 use super::proc;
 use crate::machine::{Go, Machine};
+use crate::record::interrupt::ERESTARTNOHAND;
 use crate::record::signals::is_synchronous;
+use scribe_abi::fast::NEVER_RESTARTED;
 use scribe_tracee::{Error, Event, Running, Stop, Stopped, Tid, WaitEvent};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -121,7 +123,7 @@ impl Catch {
         }
         let mut new = false;
         for process in processes {
-            if process != pid && proc::is_zombie(process) {
+            if process != pid && proc::is_gone(process) {
                 continue;
             }
             for tid in proc::threads(process) {
@@ -139,6 +141,7 @@ impl Catch {
                     Err(Error::Gone) => {}
                     Err(_) if proc::tracer(tid) == Some(std::process::id() as Tid) => {}
                     Err(_) if tid != process && proc::is_zombie(tid) => {}
+                    Err(_) if process != pid && proc::is_gone(process) => {}
                     Err(error) => return Err(proc::refusal(process, tid, &error)),
                 }
             }
@@ -181,6 +184,9 @@ impl Catch {
                     thread.asked = Instant::now();
                     self.machine.go(tid, Go::Agent, 0)?;
                 } else {
+                    if thread.signals.is_empty() {
+                        undo_interruption(stopped)?;
+                    }
                     thread.stopped = true;
                 }
                 return Ok(());
@@ -264,6 +270,18 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
         Failed::Tracee(error)
     }
+}
+
+/// A stop breaks off some calls for good (signal(7) has the list), which only signals are to do: the
+/// kernel is told to make this one again.
+fn undo_interruption(stopped: &Stopped) -> scribe_tracee::Result<()> {
+    let mut regs = stopped.regs()?;
+    let in_call = (regs.orig_rax as i64) >= 0 && regs.rax as i64 == -i64::from(libc::EINTR);
+    if in_call && NEVER_RESTARTED.contains(&(regs.orig_rax as u32)) {
+        regs.rax = ERESTARTNOHAND as u64;
+        stopped.set_regs(&regs)?;
+    }
+    Ok(())
 }
 
 /// Whether a signal waits that the thread will take when it goes on.

@@ -13,11 +13,10 @@ mod snapshot;
 
 use super::calls::PendingCall;
 use super::exec::{ARCH_SET_CPUID, install_agent, map_shared};
-use super::interrupt::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND};
+use super::interrupt::ERESTART_RESTARTBLOCK;
 use super::start::{create_log, setup};
 use super::*;
 use catch::{Catch, Caught};
-use scribe_abi::fast::NEVER_RESTARTED;
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS};
 use scribe_kernel::signal::Disposition;
 use scribe_kernel::signal::altstack::SS_ONSTACK;
@@ -215,7 +214,7 @@ impl Recorder {
             stash.push(signal as u32, info);
         }
         let mut app = leave_sequence(&space.mem, regs, rseq);
-        let broken = broken_off(&mut app, stash.next(Mask(mask)).is_some());
+        let broken = broken_off(&mut app);
         if self.machine.sud {
             self.machine
                 .stopped(tid)?
@@ -491,25 +490,16 @@ fn leave_sequence(mem: &Mem, mut regs: Regs, rseq: Rseq) -> Regs {
 /// How a call was broken off, as the kernel says it (include/linux/errno.h): 0 if the thread is in none,
 /// or has just come out of one. Otherwise the registers become those behind its instruction, before it
 /// is made.
-fn broken_off(regs: &mut Regs, signal: bool) -> i64 {
+fn broken_off(regs: &mut Regs) -> i64 {
     let nr = regs.orig_rax;
     regs.orig_rax = u64::MAX;
-    if (nr as i64) < 0 {
-        return 0;
-    }
-    let ret = match regs.rax as i64 {
-        ret @ (-516 | -514..=-512) => ret,
-        // Without a signal, the stop was all that interrupted it.
-        ret if ret == -i64::from(libc::EINTR)
-            && !signal
-            && NEVER_RESTARTED.contains(&(nr as u32)) =>
-        {
-            ERESTARTNOHAND
+    match regs.rax as i64 {
+        ret @ (-516 | -514..=-512) if (nr as i64) >= 0 => {
+            regs.rax = nr;
+            ret
         }
-        _ => return 0,
-    };
-    regs.rax = nr;
-    ret
+        _ => 0,
+    }
 }
 
 /// Head of the robust futex list of a thread (get_robust_list(2)); 0: none.

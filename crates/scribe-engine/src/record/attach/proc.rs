@@ -26,6 +26,11 @@ pub(super) fn is_zombie(tid: Tid) -> bool {
     status(tid, "State").is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
+/// Whether there is nothing left of a process, but for what its parent has not waited for.
+pub(super) fn is_gone(pid: Tid) -> bool {
+    status(pid, "State").is_none_or(|state| state.starts_with(['Z', 'X']))
+}
+
 /// The name of a process.
 pub(super) fn name(tid: Tid) -> String {
     status(tid, "Name").unwrap_or_default()
