@@ -13,14 +13,14 @@ mod snapshot;
 
 use super::calls::PendingCall;
 use super::exec::{ARCH_SET_CPUID, install_agent, map_shared};
-use super::interrupt::ERESTART_RESTARTBLOCK;
+use super::interrupt::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND};
 use super::start::{create_log, setup};
 use super::*;
 use catch::{Catch, Caught};
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS};
 use scribe_kernel::signal::Disposition;
 use scribe_kernel::signal::altstack::SS_ONSTACK;
-use scribe_syscalls::Call;
+use scribe_syscalls::{Call, Dir};
 use scribe_tracee::inject::call_args;
 use scribe_tracee::{Mem, Rseq, maps};
 use std::collections::BTreeMap;
@@ -382,7 +382,8 @@ impl Recorder {
         })
     }
 
-    /// The call that the kernel would continue by restart_syscall(2) is continued that way.
+    /// The call that the kernel would continue by restart_syscall(2) is continued that way, unless it
+    /// would write to the program's memory then, at a moment that nobody records: it is made again.
     fn continue_call(&mut self, id: u32) {
         let task = self.task(id);
         let crowded = self.lanes[&task.lane].members.len() > 1;
@@ -394,6 +395,10 @@ impl Recorder {
             return;
         };
         let pending = self.prepare(id, row, call, calls::Kind::Plain);
+        if pending.plan.bufs.iter().any(|buf| buf.dir != Dir::In) {
+            self.task_mut(id).broken = ERESTARTNOHAND;
+            return;
+        }
         let pending = PendingCall {
             agent_nr: libc::SYS_restart_syscall as u64,
             may_block: true,
