@@ -214,6 +214,9 @@ impl Recorder {
             stash.push(signal as u32, info);
         }
         let mut app = leave_sequence(&space.mem, regs, rseq);
+        if app.orig_rax == libc::SYS_restart_syscall as u64 {
+            app.orig_rax = continued(&space.mem, app.rip).unwrap_or(app.orig_rax);
+        }
         let broken = broken_off(&mut app);
         if self.machine.sud {
             self.machine
@@ -490,6 +493,15 @@ fn leave_sequence(mem: &Mem, mut regs: Regs, rseq: Rseq) -> Regs {
         regs.rip = abort;
     }
     regs
+}
+
+/// The number of the call behind `rip` that the kernel is continuing already, by restart_syscall(2), as
+/// after an earlier recording: what stands before the `syscall` loads it (mov $nr, %eax).
+fn continued(mem: &Mem, rip: u64) -> Option<u64> {
+    let mut code = [0; 7];
+    mem.read(rip.wrapping_sub(7), &mut code).ok()?;
+    let number = u32::from_le_bytes(code[1..5].try_into().ok()?);
+    (code[0] == 0xb8 && code[5..] == [0x0f, 0x05]).then_some(number.into())
 }
 
 /// How a call was broken off, as the kernel says it (include/linux/errno.h): 0 if the thread is in none,
