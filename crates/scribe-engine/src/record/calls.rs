@@ -165,6 +165,10 @@ impl Recorder {
             return Ok(());
         }
         match row.class {
+            Class::Refuse(_) if row.name == "rseq" && self.had_sequences(id) => {
+                let ret = self.note_sequences(id, &call);
+                self.answer(id, row, call, ret)
+            }
             Class::Refuse(errno) => {
                 // Every program with a recent libc asks for rseq; no need to tell.
                 if row.name != "rseq" {

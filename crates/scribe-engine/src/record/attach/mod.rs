@@ -385,6 +385,40 @@ impl Recorder {
         })
     }
 
+    /// Whether the process had registered restartable sequences before it was recorded: its libc insists
+    /// that its new threads can, too.
+    pub(in crate::record) fn had_sequences(&self, id: u32) -> bool {
+        let process = &self.task(id).process;
+        let mut tasks = self.tasks.values();
+        tasks.any(|task| Rc::ptr_eq(&task.process, process) && task.rseq.address != 0)
+    }
+
+    /// rseq(2) of such a process: registered with the kernel when the program is let go. Until then the
+    /// thread finds no CPU number there, as before it registered.
+    pub(in crate::record) fn note_sequences(&mut self, id: u32, call: &Call) -> i64 {
+        let [address, size, flags, signature, ..] = call.args;
+        let task = self.task_mut(id);
+        let known = task.rseq;
+        let leaves = flags as u32 == RSEQ_FLAG_UNREGISTER as u32;
+        match known.address {
+            _ if flags as u32 != 0 && !leaves => -i64::from(libc::EINVAL),
+            0 if leaves => -i64::from(libc::EINVAL),
+            0 => {
+                task.rseq = Rseq {
+                    address,
+                    size: size as u32,
+                    signature: signature as u32,
+                };
+                0
+            }
+            _ if !leaves => -i64::from(libc::EBUSY),
+            _ => {
+                task.rseq = Rseq::default();
+                0
+            }
+        }
+    }
+
     /// The call that the kernel would continue by restart_syscall(2) is continued that way, unless it
     /// would write to the program's memory then, at a moment that nobody records: it is made again.
     fn continue_call(&mut self, id: u32) {
