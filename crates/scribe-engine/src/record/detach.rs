@@ -261,24 +261,21 @@ impl Recorder {
         let task = self.task(id);
         let mut regs = task.app;
         regs.orig_rax = u64::MAX;
-        match task.state {
-            State::Ready(Ready::Relaunch | Ready::Dispatch) => {
-                let broken = match &task.call {
-                    Some(call) if call.agent_nr == libc::SYS_restart_syscall as u64 => {
-                        ERESTART_RESTARTBLOCK
-                    }
-                    Some(call) => call.ret,
-                    None => task.broken,
-                };
-                if (ERESTART_RESTARTBLOCK..=-512).contains(&broken) {
-                    // On its way out of the kernel it sees how this call was broken off: it is made
-                    // again, continued, or ended by a signal.
-                    (regs.rax, regs.orig_rax) = (broken as u64, regs.rax);
-                } else {
-                    regs.rip -= 2;
+        if let State::Ready(Ready::Relaunch | Ready::Dispatch) = task.state {
+            let broken = match &task.call {
+                Some(call) if call.agent_nr == libc::SYS_restart_syscall as u64 => {
+                    ERESTART_RESTARTBLOCK
                 }
+                Some(call) => call.ret,
+                None => task.broken,
+            };
+            if (ERESTART_RESTARTBLOCK..=-512).contains(&broken) {
+                // On its way out of the kernel it sees how this call was broken off: it is made
+                // again, continued, or ended by a signal.
+                (regs.rax, regs.orig_rax) = (broken as u64, regs.rax);
+            } else {
+                regs.rip -= 2;
             }
-            _ => {}
         }
         let (tid, mask) = (task.tid, task.mask);
         let stopped = self.machine.stopped(tid)?;
