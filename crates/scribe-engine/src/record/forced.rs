@@ -4,7 +4,7 @@
 //! or the signal, goes on there.
 
 use super::*;
-use crate::point::{Breakpoint, EFLAGS_TF, Point, tick};
+use crate::point::{Breakpoint, EFLAGS_OF_STOPS, Point, tick};
 use scribe_abi::PAGE;
 use scribe_tracee::near;
 
@@ -322,8 +322,7 @@ impl Recorder {
         regs.orig_rax = u64::MAX;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.run.steps = 0;
-        // The flag by which a task is made to step is not the program's.
-        regs.eflags &= !EFLAGS_TF;
+        regs.eflags &= !EFLAGS_OF_STOPS;
         let stopped = self.machine.stopped(task.tid)?;
         let (point, image) = Point::here(stopped, &regs, &task.space.mem, &self.xstate)?;
         if let Some(dir) = &self.options.dump {
