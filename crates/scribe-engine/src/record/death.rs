@@ -168,7 +168,7 @@ impl Recorder {
         for other in all {
             let mem = &other.space.mem;
             if !is_empty(other.robust_list, mem) {
-                let tid = pi::namespace_tid(other.tid);
+                let tid = other.ids.own() as u32;
                 let mut read = |addr: u64, buf: &mut [u8]| mem.read(addr, buf).is_ok();
                 let list = robust_exit_effects(other.robust_list, tid, &mut read);
                 let writes = list.iter().filter_map(|e| Some((e.addr, e.write?)));

@@ -68,7 +68,9 @@ impl Recorder {
             self.by_tid.remove(&former);
             self.by_tid.insert(tid, id);
             self.machine.rename(former, tid);
-            self.task_mut(id).tid = tid;
+            let ids = self.read_ids(tid);
+            let task = self.task_mut(id);
+            (task.tid, task.ids) = (tid, ids);
         }
         self.exec_tracee(id, former);
         self.new_program(id)

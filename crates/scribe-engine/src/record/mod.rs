@@ -17,6 +17,7 @@ mod fds;
 mod files;
 mod forced;
 mod gather;
+mod ids;
 mod interrupt;
 mod iocb;
 mod journal;
@@ -202,6 +203,8 @@ struct Task {
     id: u32,
     tid: Tid,
     tgid: Tid,
+    /// What other pid namespaces call it.
+    ids: ids::Ids,
     process: Rc<RefCell<Process>>,
     sighand: Rc<RefCell<Dispositions>>,
     files: Rc<RefCell<FdCache>>,

@@ -296,9 +296,8 @@ impl Recorder {
     ) -> Result<()> {
         self.tracing_begins()?;
         let [pid, local, locals, remote, remotes, flags] = call.args;
-        let Some(&target) = self.by_tid.get(&(pid as Tid)) else {
-            // SAFETY: no signal is sent.
-            let there = unsafe { libc::kill(pid as Tid, 0) } == 0;
+        let Some(target) = self.task_seen(id, pid as Tid) else {
+            let there = self.is_there(id, pid as Tid);
             if there {
                 self.warn_once(
                     "process_vm_writev to processes outside the recording is refused with EPERM"

@@ -97,8 +97,11 @@ impl Recorder {
             Cause::Signal(..) if signal != 0 => {
                 let from = self.tasks.get(&tracer).map_or(0, |tracer| tracer.tgid);
                 let uid = wait::uid_of(from);
+                let from = self.seen_by(id, from);
                 let info = wait::siginfo(signal, libc::SI_USER, from, uid, 0);
-                tracee.inject = Some((signal, info));
+                if let Some(tracee) = self.tracee(id) {
+                    tracee.inject = Some((signal, info));
+                }
             }
             Cause::Entry | Cause::Exit if signal != 0 => {
                 let info = wait::siginfo(signal, libc::SI_KERNEL, 0, 0, 0);
