@@ -335,11 +335,9 @@ impl Recorder {
                 let info = scribe_kernel::seccomp::trap_siginfo(call.nr, task.app.rip, data);
                 (call.nr.into(), Some(info))
             }
-            Action::KillStrict => {
-                self.record_death(id, libc::SIGKILL, AT_CALL);
-                return self.die(id, libc::SIGKILL).map(|()| Some(Ok(())));
-            }
-            Action::KillThread | Action::KillProcess => {
+            Action::KillStrict => return Ok(Some(self.kill_thread(id, libc::SIGKILL))),
+            Action::KillThread => return Ok(Some(self.kill_thread(id, libc::SIGSYS))),
+            Action::KillProcess => {
                 self.record_death(id, libc::SIGSYS, AT_CALL);
                 return self.die(id, libc::SIGSYS).map(|()| Some(Ok(())));
             }
