@@ -251,8 +251,8 @@ impl Recorder {
             // Natively it would not even wake the task.
             self.undo_interruption(id)?;
         } else {
+            self.keep(id, signal, *info, blocked)?;
             let task = self.task_mut(id);
-            task.stash.push(signal as u32, *info);
             if let Some(area) = &task.area {
                 area.held.store(task.stash.pending().0, Relaxed);
             }

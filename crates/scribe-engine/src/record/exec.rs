@@ -197,7 +197,7 @@ impl Recorder {
         if let Some(area) = area {
             self.note_counters(&area);
         }
-        self.take_strays(id);
+        self.take_strays(id)?;
         // Alone in its memory: a lane of its own, unless it has one already.
         let alone = self.lanes[&old_lane].members.len() == 1;
         let lane = if alone { old_lane } else { self.next_lane };

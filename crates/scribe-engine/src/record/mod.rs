@@ -21,6 +21,7 @@ mod ids;
 mod interrupt;
 mod iocb;
 mod journal;
+mod keep;
 pub(crate) mod memory;
 mod park;
 mod patches;
@@ -217,6 +218,8 @@ struct Task {
     mask: u64,
     alt: AltStack,
     stash: SignalQueue,
+    /// The kernel blocks more than the program does; see [`Recorder::keep`].
+    keeps: bool,
     call: Option<Box<PendingCall>>,
     slot: Option<u64>,
     /// While the parent waits for a vfork child: the event is written, the call is not over.
@@ -768,6 +771,7 @@ impl Recorder {
         if self.held_up(id) {
             return Ok(());
         }
+        self.keep_no_more(id)?;
         self.lend_to_agent(id)?;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let mut regs = task.app;

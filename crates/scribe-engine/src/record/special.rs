@@ -196,7 +196,7 @@ impl Recorder {
                 before = told;
             }
             space.mem.write(at, &[0; 64])?;
-            self.take_strays(id);
+            self.take_strays(id)?;
         }
         if old == 0 {
             return self.answer(id, row, call, 0);
@@ -243,6 +243,7 @@ impl Recorder {
     fn set_mask(&mut self, id: u32, mask: u64) -> Result<()> {
         let task = self.task_mut(id);
         task.mask = mask;
+        task.keeps = false;
         let tid = task.tid;
         Ok(self
             .machine

@@ -353,6 +353,7 @@ impl Recorder {
             mask: 0,
             alt: AltStack::default(),
             stash: SignalQueue::default(),
+            keeps: false,
             call: None,
             slot: None,
             vfork_wait: false,

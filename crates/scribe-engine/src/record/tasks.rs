@@ -157,6 +157,7 @@ impl Recorder {
                 from.alt
             },
             stash: SignalQueue::default(),
+            keeps: false,
             call: None,
             slot: None,
             vfork_wait: false,

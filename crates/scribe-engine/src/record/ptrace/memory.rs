@@ -281,7 +281,7 @@ impl Recorder {
             let args = [fd, len, libc::SEEK_CUR as u64, 0, 0, 0];
             let app = self.task(id).app;
             self.machine.inject(tid, &app, libc::SYS_lseek, args)?;
-            self.take_strays(id);
+            self.take_strays(id)?;
         }
         self.poke(id, (row, call), len as i64, target, vec![(at, bytes)])
             .map(Some)
