@@ -407,6 +407,11 @@ impl Recorder {
         Ok(true)
     }
 
+    /// Whether a task with these registers is in its agent, or about to be.
+    pub(super) fn is_in_agent(&self, id: u32, regs: &Regs) -> bool {
+        self.agent_phase(id) != phase::OUTSIDE || Place::of(regs).is_some()
+    }
+
     /// The agent of a task that stopped in it is to pass its call on, also where that has begun.
     fn bail_out(&self, id: u32, place: Place, regs: &mut Regs) -> Result<()> {
         let task = self.task(id);

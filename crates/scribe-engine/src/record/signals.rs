@@ -558,6 +558,7 @@ impl Recorder {
                 self.stand_at_trap(id, Ready::Resume)?;
                 self.release(id, Left::AfterEvent);
             }
+            State::App => self.give_way_in_stop(id)?,
             State::InCall
                 if self.machine.stopped(task.tid)?.regs()?.rip == AGENT_BASE + ENTRY_SYSCALL =>
             {
@@ -587,7 +588,7 @@ impl Recorder {
     }
 
     /// Puts a stopped task at the agent's trap, where it finds out how it goes on.
-    fn stand_at_trap(&mut self, id: u32, after: Ready) -> Result<()> {
+    pub(super) fn stand_at_trap(&mut self, id: u32, after: Ready) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let stopped = self.machine.stopped(task.tid)?;
         let mut regs = task.app;
