@@ -9,6 +9,33 @@ static int fds[2];
 static void on_usr1(int sig) { flag = sig; }
 static void *waits(void *a) { char b; CHECK(read(fds[0], &b, 1) == 1); return a; }
 
+// Waits until the process has this many tasks, and all of them have slept for a while.
+static int sleepers(pid_t pid, int wanted, pid_t *tids) {
+    int n = 0;
+    for (int quiet = 0, tries = 0; quiet < 4 && tries < 2000; tries++) {
+        sleep_us(5000);
+        char path[300], stat[200] = "";
+        snprintf(path, sizeof path, "/proc/%d/task", pid);
+        DIR *d = opendir(path);
+        CHECK(d);
+        int asleep = n = 0;
+        for (struct dirent *e; n < 8 && (e = readdir(d));) {
+            if (e->d_name[0] == '.') continue;
+            tids[n++] = atoi(e->d_name);
+            snprintf(path, sizeof path, "/proc/%d/task/%s/stat", pid, e->d_name);
+            int fd = open(path, O_RDONLY);
+            if (fd == -1) continue;
+            read_all(fd, stat, sizeof stat - 1);
+            close(fd);
+            char *state = strrchr(stat, ')');
+            asleep += state && state[2] == 'S';
+        }
+        closedir(d);
+        quiet = n == wanted && asleep == wanted ? quiet + 1 : 0;
+    }
+    return n;
+}
+
 int main(void) {
     OK(pipe(fds));
     // A child that reads.
@@ -20,7 +47,8 @@ int main(void) {
         long got = read(fds[0], &b, 1);
         _exit(got == -1 && errno == EINTR ? 40 + flag : got == 1 ? b : 1);
     }
-    sleep_us(20000);
+    pid_t own[8];
+    CHECK(sleepers(c, 1, own) == 1);
     FAILS(ptrace(PTRACE_GETREGS, c, 0, 0), ESRCH);
     OK(ptrace(PTRACE_ATTACH, c, 0, 0));
     STOPS(c, SIGSTOP);
@@ -42,7 +70,7 @@ int main(void) {
         long got = read(fds[0], &b, 1);
         _exit(got == -1 && errno == EINTR ? 40 + flag : 1);
     }
-    sleep_us(20000);
+    CHECK(sleepers(c, 1, own) == 1);
     OK(ptrace(PTRACE_ATTACH, c, 0, 0));
     STOPS(c, SIGSTOP);
     OK(ptrace(PTRACE_DETACH, c, 0, SIGUSR1));
@@ -56,16 +84,8 @@ int main(void) {
         for (int i = 0; i < 3; i++) OK0(pthread_join(t[i], NULL));
         _exit(9);
     }
-    sleep_us(30000);
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task", c);
-    DIR *d = opendir(path);
-    CHECK(d);
     pid_t tids[8];
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] != '.') tids[n++] = atoi(e->d_name);
-    closedir(d);
+    int n = sleepers(c, 4, tids);
     CHECK(n == 4);
     for (int i = 0; i < n; i++) OK(ptrace(PTRACE_ATTACH, tids[i], 0, 0));
     int reads = 0, joins = 0;

@@ -4,6 +4,7 @@
 use scribe_abi::{
     AGENT_BASE, AGENT_DATA, AGENT_STRINGS, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_SYSCALL,
 };
+use scribe_kernel::signal::{Mask, kernel_mask};
 use scribe_tracee::{
     Error, Event, Mem, Regs, Result, Running, Stop, Stopped, Tid, WaitEvent, inject, wait,
 };
@@ -241,17 +242,22 @@ impl Machine {
     pub fn run_agent(&mut self, tid: Tid, regs: &Regs) -> Result<Regs> {
         self.stopped(tid)?.set_regs(regs)?;
         self.go(tid, Go::Agent, 0)?;
+        // The mask, once a signal had to be blocked for the rest of the way.
+        let mut before = None;
         loop {
             let event = self.wait_for(tid)?;
             match event.stop {
                 Stop::Signal(libc::SIGTRAP) => {
                     let stopped = self.stopped(tid)?;
                     if stopped.siginfo()?[8..12] == 0x80i32.to_le_bytes() {
+                        if let Some(mask) = before {
+                            stopped.set_sigmask(mask)?;
+                        }
                         return stopped.regs();
                     }
-                    self.keep_stray(tid, libc::SIGTRAP)?;
+                    self.keep_stray(tid, libc::SIGTRAP, &mut before)?;
                 }
-                Stop::Signal(signal) => self.keep_stray(tid, signal)?,
+                Stop::Signal(signal) => self.keep_stray(tid, signal, &mut before)?,
                 Stop::Event(Event::Exit) | Stop::Exited(_) | Stop::Killed(..) => {
                     self.pending.push_back(event);
                     return Err(Error::Gone);
@@ -261,8 +267,14 @@ impl Machine {
         }
     }
 
-    fn keep_stray(&mut self, tid: Tid, signal: i32) -> Result<()> {
-        let info = self.stopped(tid)?.siginfo()?;
+    /// A signal during an injected call: one of a number, as they may come faster than we go on.
+    fn keep_stray(&mut self, tid: Tid, signal: i32, before: &mut Option<u64>) -> Result<()> {
+        let stopped = self.stopped(tid)?;
+        let info = stopped.siginfo()?;
+        let mask = stopped.sigmask()?;
+        before.get_or_insert(mask);
+        let more = mask | 1 << (signal - 1);
+        stopped.set_sigmask(kernel_mask(Mask(more)).0)?;
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.stray.push_back((signal, info));
         }

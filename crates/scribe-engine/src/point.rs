@@ -10,8 +10,10 @@ use scribe_kernel::xstate::{self, XstateLayout};
 use scribe_tracee::{Mem, Regs, Result, Stopped};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The trap flag.
-pub const EFLAGS_TF: u64 = 1 << 8;
+/// Flags that say how a task came to stand where it does, and are not the program's: TF, by which it
+/// is made to step, and RF, which is on where a page fault was just served. The frame of a signal
+/// would show them.
+pub const EFLAGS_OF_STOPS: u64 = 1 << 8 | 1 << 16;
 const INT3: u8 = 0xcc;
 
 /// What a point is recognised by.
@@ -79,7 +81,7 @@ pub fn extended(stopped: &Stopped, layout: &XstateLayout) -> Result<(Vec<u8>, Ve
 
 fn point_regs(regs: &Regs) -> u64 {
     let mut plain = *regs;
-    plain.eflags &= !EFLAGS_TF;
+    plain.eflags &= !EFLAGS_OF_STOPS;
     regs_hash(&plain)
 }
 

@@ -53,11 +53,18 @@ pub fn same_end(native: End, recorded: End) -> bool {
     }
 }
 
-/// The last part of a text, for messages.
-pub fn tail(text: &[u8]) -> String {
-    const MOST: usize = 3000;
-    let cut = &text[text.len().saturating_sub(MOST)..];
-    String::from_utf8_lossy(cut).trim_end().to_owned()
+/// A text for messages: of a long one the beginning, where the first failure is, and the end.
+pub fn excerpt(text: &[u8]) -> String {
+    const HEAD: usize = 2000;
+    const TAIL: usize = 3000;
+    let shown = |part: &[u8]| String::from_utf8_lossy(part).trim_end().to_owned();
+    if text.len() <= HEAD + TAIL {
+        return shown(text);
+    }
+    let (head, rest) = text.split_at(HEAD);
+    let (left, tail) = rest.split_at(rest.len() - TAIL);
+    let (head, tail) = (shown(head), shown(tail));
+    format!("{head}\n... {} bytes ...\n{tail}", left.len())
 }
 
 #[cfg(test)]
@@ -74,6 +81,15 @@ mod tests {
         );
         let d = difference("x", ("a", b"1\n"), ("b", b"1\n3\n")).unwrap();
         assert!(d.contains("a: (end)"), "{d}");
+    }
+
+    #[test]
+    fn both_ends_of_long_texts_are_shown() {
+        assert_eq!(excerpt(b"short\n"), "short");
+        let long = [&b"first\n"[..], &[b'x'; 9000], b"\nlast\n"].concat();
+        let shown = excerpt(&long);
+        assert!(shown.starts_with("first\nx") && shown.ends_with("x\nlast"));
+        assert!(shown.contains("\n... 4012 bytes ...\n"), "{shown}");
     }
 
     #[test]

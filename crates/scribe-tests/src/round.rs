@@ -1,7 +1,7 @@
 //! One round: natively, recorded, replayed; all that must agree is compared.
 
 use crate::Settings;
-use crate::compare::{difference, same_end, tail, without_own_lines};
+use crate::compare::{difference, excerpt, same_end, without_own_lines};
 use crate::process::{End, Outcome, Running, Spec};
 use crate::scratch::subdirectory;
 use std::ffi::OsString;
@@ -251,7 +251,7 @@ impl<'a> Round<'a> {
         if let Some(text) = &self.case.wants
             && !String::from_utf8_lossy(&out.stdout).contains(text)
         {
-            return fail(format!("output lacks {text:?}:\n{}", tail(&out.stdout)));
+            return fail(format!("output lacks {text:?}:\n{}", excerpt(&out.stdout)));
         }
         if fs::metadata(self.log()).map_or(0, |m| m.len()) == 0 {
             return fail("wrote no log".into());
@@ -312,7 +312,7 @@ impl<'a> Round<'a> {
             name: self.case.name.clone(),
             stage,
             message,
-            stderr: tail(&out.stderr),
+            stderr: excerpt(&out.stderr),
         }
     }
 }

@@ -311,6 +311,34 @@ fn edited(dir: &Dir, from: &str, to: &str, mut change: impl FnMut(&mut Record)) 
 }
 
 #[test]
+fn a_deadlock_is_told() {
+    let dir = Dir::new();
+    dir.scribe("record echo hello").ends_with(0);
+    // The turn goes to a task that nobody ever makes.
+    let log = LogReader::open(dir.path("echo.log")).unwrap();
+    let writer = LogWriter::create(dir.path("stuck.log"), &WriteOptions::default()).unwrap();
+    edit::copy(&log, &writer, |stream, _, record, out| {
+        if let Record::Syscall(call) = &record
+            && i64::from(call.nr) == libc::SYS_write
+        {
+            out.record(
+                stream,
+                &Record::Switch {
+                    task: 4242,
+                    flags: 0,
+                },
+            );
+        }
+        out.record(stream, &record);
+    })
+    .unwrap();
+    writer.finish().unwrap();
+    let stuck = dir.scribe("replay stuck.log").ends_with(35);
+    let stuck = stuck.says("stuck.log").says("lane 1").says("4242");
+    assert_eq!(stuck.stdout, "");
+}
+
+#[test]
 fn a_divergence_is_explained() {
     let dir = Dir::new();
     dir.scribe("record echo hello").ends_with(0);

@@ -251,8 +251,8 @@ impl Recorder {
             // Natively it would not even wake the task.
             self.undo_interruption(id)?;
         } else {
+            self.keep(id, signal, *info, blocked)?;
             let task = self.task_mut(id);
-            task.stash.push(signal as u32, *info);
             if let Some(area) = &task.area {
                 area.held.store(task.stash.pending().0, Relaxed);
             }
@@ -405,6 +405,11 @@ impl Recorder {
         self.bail_out(id, place, &mut regs)?;
         self.machine.go(tid, Go::Application, 0)?;
         Ok(true)
+    }
+
+    /// Whether a task with these registers is in its agent, or about to be.
+    pub(super) fn is_in_agent(&self, id: u32, regs: &Regs) -> bool {
+        self.agent_phase(id) != phase::OUTSIDE || Place::of(regs).is_some()
     }
 
     /// The agent of a task that stopped in it is to pass its call on, also where that has begun.

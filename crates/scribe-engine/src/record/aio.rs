@@ -286,7 +286,7 @@ impl Recorder {
         let task = self.task(id);
         let (tid, app) = (task.tid, task.app);
         let got = self.machine.inject(tid, &app, nr, args)?;
-        self.take_strays(id);
+        self.take_strays(id)?;
         Ok(got)
     }
 }

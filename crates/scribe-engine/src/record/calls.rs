@@ -289,6 +289,7 @@ impl Recorder {
                 _ => self.terminal = Some(id),
             }
         }
+        self.keep_no_more(id)?;
         let released = pending.released;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let entry = AGENT_BASE + ENTRY_SYSCALL;

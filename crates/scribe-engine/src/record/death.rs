@@ -136,6 +136,59 @@ impl Recorder {
         });
     }
 
+    /// Ends a thread, at a call, as seccomp does: by SIGKILL in strict mode, else by SIGSYS. Only the
+    /// last of a process takes that with it.
+    pub(super) fn kill_thread(&mut self, id: u32, signal: i32) -> Result<()> {
+        let task = self.task(id);
+        let (tid, tgid, lane, app) = (task.tid, task.tgid, task.lane, task.app);
+        let lives = |other: &Task| other.tgid == tgid && other.state != State::Exiting;
+        if !self
+            .tasks
+            .values()
+            .any(|other| other.id != id && lives(other))
+        {
+            self.record_death(id, signal, AT_CALL);
+            return self.die(id, signal);
+        }
+        // The kernel's own seccomp ends it: before 5.16 the status of a leader is the process's.
+        let mem = self.task(id).space.clone();
+        let program = scribe_abi::AGENT_STRINGS + 16;
+        let mut bytes = [0; 24];
+        bytes[0] = 1;
+        bytes[8..16].copy_from_slice(&program.to_le_bytes());
+        bytes[16] = (libc::BPF_RET | libc::BPF_K) as u8;
+        bytes[20..].copy_from_slice(&libc::SECCOMP_RET_KILL_THREAD.to_le_bytes());
+        mem.mem.write(scribe_abi::AGENT_STRINGS, &bytes)?;
+        let set = |option: i32, value: u32, at: u64| [option as u64, value.into(), at, 0, 0, 0];
+        let (mode, at) = match signal {
+            libc::SIGKILL => (libc::SECCOMP_MODE_STRICT, 0),
+            _ => (libc::SECCOMP_MODE_FILTER, scribe_abi::AGENT_STRINGS),
+        };
+        let effects = self.exit_effects(id, false);
+        let calls = [
+            set(libc::PR_SET_NO_NEW_PRIVS, 1, 0),
+            set(libc::PR_SET_SECCOMP, mode, at),
+        ];
+        for args in calls {
+            self.machine.inject(tid, &app, libc::SYS_prctl, args)?;
+        }
+        self.stats.events += 1;
+        self.log.append(lane, |buf| {
+            let mut event = scribe_log::begin_exit(buf, id, signal, AT_CALL);
+            for (addr, word) in &effects {
+                event.out(*addr, &word.to_le_bytes());
+            }
+            event.finish();
+        });
+        let entry = AGENT_BASE + ENTRY_SYSCALL;
+        let regs = scribe_tracee::inject::call_regs(&app, entry, libc::SYS_getpid as u64, &[0; 6]);
+        let stopped = self.machine.stopped(tid)?;
+        stopped.set_sigmask(signals::kernel_mask(u64::MAX))?;
+        stopped.set_regs(&regs)?;
+        self.task_mut(id).state = State::Exiting;
+        Ok(self.machine.go(tid, Go::Agent, 0)?)
+    }
+
     /// Writes what the end of the task's process by a signal will do, for the signal's event.
     pub(super) fn write_death_effects(&mut self, id: u32) {
         let lane = self.task(id).lane;
@@ -168,7 +221,7 @@ impl Recorder {
         for other in all {
             let mem = &other.space.mem;
             if !is_empty(other.robust_list, mem) {
-                let tid = pi::namespace_tid(other.tid);
+                let tid = other.ids.own() as u32;
                 let mut read = |addr: u64, buf: &mut [u8]| mem.read(addr, buf).is_ok();
                 let list = robust_exit_effects(other.robust_list, tid, &mut read);
                 let writes = list.iter().filter_map(|e| Some((e.addr, e.write?)));

@@ -57,7 +57,7 @@ impl Recorder {
 
     /// Gives the kernel what the engine kept for a task; with `actions`, also for its process.
     fn give_back(&mut self, id: u32, actions: bool) -> Result<()> {
-        self.take_strays(id);
+        self.take_strays(id)?;
         self.wait_in_place(id)?;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let (tid, app, space) = (task.tid, task.app, task.space.clone());

@@ -68,7 +68,9 @@ impl Recorder {
             self.by_tid.remove(&former);
             self.by_tid.insert(tid, id);
             self.machine.rename(former, tid);
-            self.task_mut(id).tid = tid;
+            let ids = self.read_ids(tid);
+            let task = self.task_mut(id);
+            (task.tid, task.ids) = (tid, ids);
         }
         self.exec_tracee(id, former);
         self.new_program(id)
@@ -190,7 +192,7 @@ impl Recorder {
         if let Some(area) = area {
             self.note_counters(&area);
         }
-        self.take_strays(id);
+        self.take_strays(id)?;
         // Alone in its memory: a lane of its own, unless it has one already.
         let alone = self.lanes[&old_lane].members.len() == 1;
         let lane = if alone { old_lane } else { self.next_lane };

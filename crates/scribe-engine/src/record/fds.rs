@@ -143,6 +143,7 @@ impl Recorder {
         let direct = !may_block && flags & libc::O_DIRECT != 0;
         let regular = meta.as_ref().is_ok_and(|meta| meta.is_file());
         let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let device = meta.as_ref().ok().map(|meta| meta.dev());
         let system = meta
             .ok()
             .filter(|meta| meta.is_file() && !writable && self.is_system(&name, meta))
@@ -150,7 +151,13 @@ impl Recorder {
             .map(Rc::new);
         let memory_of = name.strip_suffix("/mem").and_then(|path| {
             let mut parts = path.strip_prefix("/proc/")?.rsplit('/');
-            parts.next()?.parse().ok()
+            let shown: Tid = parts.next()?.parse().ok()?;
+            if std::fs::metadata("/proc").is_ok_and(|ours| Some(ours.dev()) == device) {
+                return Some(shown);
+            }
+            // Mounted in another pid namespace: that of the reader, most probably.
+            let target = self.task_seen(*self.by_tid.get(&tid)?, shown)?;
+            Some(self.task(target).tid)
         });
         Some(FdInfo {
             file: file.filter(|_| regular),
@@ -351,7 +358,7 @@ impl Recorder {
             let edited = match edit {
                 Edit::Signals => ptrace::honest_signalfd(&text),
                 Edit::Maps => self.foreign_maps(id, pending, &text),
-                Edit::Status => edit_text(&text, edit, |pid| self.tracer_id(pid)),
+                Edit::Status => edit_text(&text, edit, |ids| self.tracer_id(ids)),
             };
             if edited.len() != text.len() || edited != text {
                 let mut whole = edited.clone();
@@ -514,9 +521,12 @@ fn foreign_lines(text: &[u8], cut: bool, inside: std::ops::Range<usize>) -> Vec<
 }
 
 /// The text without our traces.
-fn edit_text(text: &[u8], edit: Edit, tracer: impl Fn(Tid) -> Tid) -> Vec<u8> {
+fn edit_text(text: &[u8], edit: Edit, tracer: impl Fn(&[Tid]) -> Tid) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    let mut pid = 0;
+    let ids_in = |name: &[u8]| {
+        let mut lines = text.split(|byte| *byte == b'\n');
+        lines.find_map(|line| line.strip_prefix(name).map(ids::numbers))
+    };
     let mut ours = false;
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         match edit {
@@ -528,12 +538,9 @@ fn edit_text(text: &[u8], edit: Edit, tracer: impl Fn(Tid) -> Tid) -> Vec<u8> {
                 }
             }
             Edit::Status => {
-                if let Some(rest) = line.strip_prefix(b"Pid:") {
-                    let text = String::from_utf8_lossy(rest);
-                    pid = text.trim().parse().unwrap_or(0);
-                }
                 if line.starts_with(b"TracerPid:") {
-                    let tracer = tracer(pid);
+                    let shown = ids_in(b"NSpid:").or_else(|| ids_in(b"Pid:"));
+                    let tracer = tracer(&shown.unwrap_or_default());
                     out.extend_from_slice(format!("TracerPid:\t{tracer}\n").as_bytes());
                 } else {
                     out.extend_from_slice(line);

@@ -4,9 +4,9 @@
 //! or the signal, goes on there.
 
 use super::*;
-use crate::point::{Breakpoint, EFLAGS_TF, Point, tick};
+use crate::point::{Breakpoint, EFLAGS_OF_STOPS, Point, tick};
 use scribe_abi::PAGE;
-use scribe_tracee::near;
+use scribe_tracee::{Stopped, near};
 
 /// How long a signal waits for a sync point.
 const SIGNAL_PATIENCE: Duration = Duration::from_millis(5);
@@ -194,12 +194,7 @@ impl Recorder {
         let tid = self.task(id).tid;
         let stopped = self.machine.stopped(tid)?;
         let regs = stopped.regs()?;
-        // A call, a fault or a breakpoint that it has run into is still to be reported: where that
-        // stands is no state between two instructions.
-        let trapped = stopped.pending(false)?.iter().any(|info| {
-            let signal = i32::from_le_bytes([info[0], info[1], info[2], info[3]]);
-            signals::is_synchronous(signal, info)
-        });
+        let trapped = has_trapped(stopped)?;
         if !trapped && self.chaos.is_some() {
             self.end_over(id)?;
         }
@@ -316,14 +311,41 @@ impl Recorder {
         Ok(())
     }
 
+    /// The task was stopped with its whole process, while it computed: other processes of its lane go
+    /// on, if it stands between two instructions.
+    pub(super) fn give_way_in_stop(&mut self, id: u32) -> Result<()> {
+        if self.alone_in_lane(id) || !self.machine.sud || self.task(id).run.over.is_some() {
+            return Ok(());
+        }
+        let task = self.task(id);
+        let stopped = self.machine.stopped(task.tid)?;
+        let regs = stopped.regs()?;
+        let mut code = [0; 15];
+        let got = task.space.mem.read_some(regs.rip, &mut code);
+        if self.is_in_agent(id, &regs)
+            || has_trapped(stopped)?
+            || near::repeating(&code[..got], regs.rip).is_some()
+        {
+            return Ok(());
+        }
+        self.write_point(id, regs)?;
+        self.stand_at_trap(id, Ready::Resume)?;
+        self.release(id, Left::AfterEvent);
+        Ok(())
+    }
+
     /// Writes the state in which the task stands; whoever waits for it goes on.
-    fn stop_here(&mut self, id: u32, mut regs: Regs) -> Result<()> {
+    fn stop_here(&mut self, id: u32, regs: Regs) -> Result<()> {
+        self.write_point(id, regs)?;
+        self.settle(id)
+    }
+
+    fn write_point(&mut self, id: u32, mut regs: Regs) -> Result<()> {
         let begin = Instant::now();
         regs.orig_rax = u64::MAX;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.run.steps = 0;
-        // The flag by which a task is made to step is not the program's.
-        regs.eflags &= !EFLAGS_TF;
+        regs.eflags &= !EFLAGS_OF_STOPS;
         let stopped = self.machine.stopped(task.tid)?;
         let (point, image) = Point::here(stopped, &regs, &task.space.mem, &self.xstate)?;
         if let Some(dir) = &self.options.dump {
@@ -360,8 +382,17 @@ impl Recorder {
             .get_mut(&lane)
             .expect("a task's lane exists")
             .since = now - TIMESLICE * 2;
-        self.settle(id)
+        Ok(())
     }
+}
+
+/// Whether a call, a fault or a breakpoint that a task has run into is still to be reported: where that
+/// stands is no state between two instructions.
+fn has_trapped(stopped: &Stopped) -> Result<bool> {
+    Ok(stopped.pending(false)?.iter().any(|info| {
+        let signal = i32::from_le_bytes([info[0], info[1], info[2], info[3]]);
+        signals::is_synchronous(signal, info)
+    }))
 }
 
 /// Memory by which replay may tell this state from others without looking at all of it.

@@ -297,7 +297,7 @@ impl Recorder {
     /// A task that is let go stays between two instructions: nothing of the log depends on where.
     pub(super) fn stay_here(&mut self, id: u32, mut regs: Regs) -> bool {
         regs.orig_rax = u64::MAX;
-        regs.eflags &= !crate::point::EFLAGS_TF;
+        regs.eflags &= !crate::point::EFLAGS_OF_STOPS;
         self.task_mut(id).app = regs;
         self.hold(id, Ready::Resume, Left::AfterEvent)
     }

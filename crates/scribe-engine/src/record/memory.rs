@@ -71,7 +71,7 @@ impl Recorder {
                 let got = self
                     .machine
                     .inject(tid, &app, libc::SYS_madvise, call.args)?;
-                self.take_strays(id);
+                self.take_strays(id)?;
                 if got == -i64::from(libc::EINVAL) {
                     return self.answer(id, row, call, got);
                 }
@@ -106,7 +106,7 @@ impl Recorder {
                 let got = self
                     .machine
                     .inject(tid, &app, pending.call.nr.into(), args)?;
-                self.take_strays(id);
+                self.take_strays(id)?;
                 if got < 0 {
                     ret = got;
                 }

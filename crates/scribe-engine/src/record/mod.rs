@@ -18,9 +18,11 @@ mod fds;
 mod files;
 mod forced;
 mod gather;
+mod ids;
 mod interrupt;
 mod iocb;
 mod journal;
+mod keep;
 pub(crate) mod memory;
 mod park;
 mod patches;
@@ -203,6 +205,8 @@ struct Task {
     id: u32,
     tid: Tid,
     tgid: Tid,
+    /// What other pid namespaces call it.
+    ids: ids::Ids,
     process: Rc<RefCell<Process>>,
     sighand: Rc<RefCell<Dispositions>>,
     files: Rc<RefCell<FdCache>>,
@@ -215,6 +219,8 @@ struct Task {
     mask: u64,
     alt: AltStack,
     stash: SignalQueue,
+    /// The kernel blocks more than the program does; see [`Recorder::keep`].
+    keeps: bool,
     call: Option<Box<PendingCall>>,
     slot: Option<u64>,
     /// While the parent waits for a vfork child: the event is written, the call is not over.
@@ -776,6 +782,7 @@ impl Recorder {
         if self.held_up(id) {
             return Ok(());
         }
+        self.keep_no_more(id)?;
         self.lend_to_agent(id)?;
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let mut regs = task.app;

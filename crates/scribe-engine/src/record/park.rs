@@ -71,8 +71,6 @@ pub(super) enum Why {
 pub(super) struct Waits {
     parked: HashMap<u32, Parked>,
     pub locks: Locks<Word>,
-    /// Thread ids in the tasks' own namespaces, where they were asked for.
-    pub tids: HashMap<u32, u32>,
     pub rings: Vec<Ring>,
 }
 
@@ -97,7 +95,6 @@ impl Waits {
     /// The task is gone, or has other memory.
     pub fn forget(&mut self, id: u32) {
         self.parked.remove(&id);
-        self.tids.remove(&id);
     }
 }
 

@@ -266,7 +266,7 @@ impl Recorder {
     }
 
     fn who(&mut self, id: u32) -> Who {
-        let tid = self.namespace_tid(id);
+        let tid = self.futex_tid(id);
         Who {
             task: id,
             tid,
@@ -275,14 +275,8 @@ impl Recorder {
     }
 
     /// The thread id that the task has in its own namespace, as futex words have it.
-    pub(super) fn namespace_tid(&mut self, id: u32) -> u32 {
-        if let Some(known) = self.waits.tids.get(&id) {
-            return *known;
-        }
-        let tid = self.task(id).tid;
-        let own = namespace_tid(tid);
-        self.waits.tids.insert(id, own);
-        own
+    pub(super) fn futex_tid(&self, id: u32) -> u32 {
+        self.task(id).ids.own() as u32
     }
 
     /// The living task with this thread id.
@@ -301,9 +295,7 @@ impl Recorder {
                     .is_some_and(|t| t.state != State::Exiting)
             })
             .collect();
-        let id = alive
-            .into_iter()
-            .find(|id| self.namespace_tid(*id) == tid)?;
+        let id = alive.into_iter().find(|id| self.futex_tid(*id) == tid)?;
         Some(self.who(id))
     }
 
@@ -396,19 +388,4 @@ fn priority(tid: Tid) -> i32 {
         libc::SCHED_DEADLINE => -1000,
         _ => 0,
     }
-}
-
-/// The thread id in the innermost namespace.
-pub(super) fn namespace_tid(tid: Tid) -> u32 {
-    namespace_ids(tid).last().map_or(tid, |own| *own) as u32
-}
-
-/// The numbers of the line `NSpid`: the ids in the namespaces, from ours to the innermost;
-/// proc_pid_status(5).
-pub(super) fn namespace_ids(tid: Tid) -> Vec<Tid> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    let ids = line.unwrap_or_default().split_whitespace();
-    let ids: Vec<Tid> = ids.map_while(|number| number.parse().ok()).collect();
-    if ids.is_empty() { vec![tid] } else { ids }
 }

@@ -146,7 +146,7 @@ impl Recorder {
             let args = [base + have, want - have, prot, flags, u64::MAX, 0];
             let (tid, app) = (task.tid, task.app);
             let got = self.machine.inject(tid, &app, libc::SYS_mmap, args)?;
-            self.take_strays(id);
+            self.take_strays(id)?;
             if got < 0 {
                 return Err(scribe_tracee::Error::Os {
                     what: "mapping scratch memory in the program",

@@ -73,7 +73,8 @@ impl Recorder {
                 return Ok(self.machine.go(tid, Go::Application, signal)?);
             }
             _ => {
-                task.stash.push(signal as u32, info);
+                self.keep(id, signal, info, blocked)?;
+                let task = self.task(id);
                 if let Some(area) = &task.area {
                     area.held.store(task.stash.pending().0, Relaxed);
                     if !blocked {
@@ -98,7 +99,7 @@ impl Recorder {
         if is_synchronous(signal, info) || self.traced(id) || !self.at_sync_point(id)? {
             return Ok(false);
         }
-        self.task_mut(id).stash.push(signal as u32, *info);
+        self.keep(id, signal, *info, false)?;
         self.settle(id)?;
         Ok(true)
     }
@@ -186,7 +187,8 @@ impl Recorder {
             self.undo_interruption(id)?;
             return self.go_on_in_call(id);
         }
-        task.stash.push(signal as u32, info);
+        self.keep(id, signal, info, blocked)?;
+        let task = self.task(id);
         if blocked || task.vfork_wait {
             return self.go_on_in_call(id);
         }
@@ -247,15 +249,6 @@ impl Recorder {
         }
         self.task_mut(id).stash.push(signal as u32, info);
         self.resume_agent(id)
-    }
-
-    /// Stash signals that came up during injected calls.
-    pub(super) fn take_strays(&mut self, id: u32) {
-        let task = self.tasks.get_mut(&id).expect("the task exists");
-        for (signal, mut info) in self.machine.take_strays(task.tid) {
-            ptrace::honest_siginfo(signal, &mut info);
-            task.stash.push(signal as u32, info);
-        }
     }
 
     /// The task is about to make a call, but a signal comes first.
@@ -329,6 +322,11 @@ impl Recorder {
 
     fn deliver(&mut self, id: u32, mut temporary: Option<u64>, flags: u8) -> Result<Delivered> {
         let mut handlers = 0;
+        let task = self.task(id);
+        // With a mask for one call they all come up during that.
+        if temporary.is_none() && task.stash.next(Mask(task.mask)).is_some() {
+            self.take_waiting(id)?;
+        }
         loop {
             let task = self.task_mut(id);
             let mask = temporary.unwrap_or(task.mask);
@@ -468,10 +466,10 @@ impl Recorder {
             self.die(id, libc::SIGSEGV)?;
             return Err(scribe_tracee::Error::Gone.into());
         }
-        let task = self.task(id);
-        self.machine
-            .stopped(task.tid)?
-            .set_sigmask(kernel_mask(task.mask))?;
+        let task = self.task_mut(id);
+        task.keeps = false;
+        let (tid, mask) = (task.tid, task.mask);
+        self.machine.stopped(tid)?.set_sigmask(kernel_mask(mask))?;
         Ok(())
     }
 
@@ -521,7 +519,9 @@ impl Recorder {
         // A signal can be given to it only where one stopped it, as at the end of an injected call:
         // not, for example, where it was interrupted while it computed.
         self.machine.inject(tid, &app, libc::SYS_getpid, [0; 6])?;
-        self.take_strays(id);
+        self.take_strays(id)?;
+        // A blocked signal would be put by once more.
+        self.keep_no_more(id)?;
         self.stand_at_trap(id, after)?;
         self.release(id, left);
         self.machine.go(tid, Go::Agent, signal)?;
@@ -568,6 +568,7 @@ impl Recorder {
                 self.stand_at_trap(id, Ready::Resume)?;
                 self.release(id, Left::AfterEvent);
             }
+            State::App => self.give_way_in_stop(id)?,
             State::InCall
                 if self.machine.stopped(task.tid)?.regs()?.rip == AGENT_BASE + ENTRY_SYSCALL =>
             {
@@ -597,7 +598,7 @@ impl Recorder {
     }
 
     /// Puts a stopped task at the agent's trap, where it finds out how it goes on.
-    fn stand_at_trap(&mut self, id: u32, after: Ready) -> Result<()> {
+    pub(super) fn stand_at_trap(&mut self, id: u32, after: Ready) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let stopped = self.machine.stopped(task.tid)?;
         let mut regs = task.app;

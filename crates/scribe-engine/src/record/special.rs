@@ -196,7 +196,7 @@ impl Recorder {
                 before = told;
             }
             space.mem.write(at, &[0; 64])?;
-            self.take_strays(id);
+            self.take_strays(id)?;
         }
         if old == 0 {
             return self.answer(id, row, call, 0);
@@ -243,6 +243,7 @@ impl Recorder {
     fn set_mask(&mut self, id: u32, mask: u64) -> Result<()> {
         let task = self.task_mut(id);
         task.mask = mask;
+        task.keeps = false;
         let tid = task.tid;
         Ok(self
             .machine
@@ -335,11 +336,9 @@ impl Recorder {
                 let info = scribe_kernel::seccomp::trap_siginfo(call.nr, task.app.rip, data);
                 (call.nr.into(), Some(info))
             }
-            Action::KillStrict => {
-                self.record_death(id, libc::SIGKILL, AT_CALL);
-                return self.die(id, libc::SIGKILL).map(|()| Some(Ok(())));
-            }
-            Action::KillThread | Action::KillProcess => {
+            Action::KillStrict => return Ok(Some(self.kill_thread(id, libc::SIGKILL))),
+            Action::KillThread => return Ok(Some(self.kill_thread(id, libc::SIGSYS))),
+            Action::KillProcess => {
                 self.record_death(id, libc::SIGSYS, AT_CALL);
                 return self.die(id, libc::SIGSYS).map(|()| Some(Ok(())));
             }

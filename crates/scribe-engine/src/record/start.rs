@@ -361,10 +361,13 @@ impl Recorder {
         let pid = child.pid;
         let running = scribe_tracee::seize(pid)?;
         self.machine.add(running);
+        let ids = ids::Ids::read(pid);
+        self.pid_namespaces = ids.is_nested();
         let task = Task {
             id,
             tid: pid,
             tgid: pid,
+            ids,
             process: Rc::new(RefCell::new(Process {
                 exit_recorded: false,
             })),
@@ -378,6 +381,7 @@ impl Recorder {
             mask: 0,
             alt: AltStack::default(),
             stash: SignalQueue::default(),
+            keeps: false,
             call: None,
             slot: None,
             vfork_wait: false,

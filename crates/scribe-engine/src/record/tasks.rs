@@ -69,9 +69,7 @@ impl Recorder {
             let Some(mut pending) = self.task_mut(id).call.take() else {
                 return self.resume_agent(id);
             };
-            let depth = self.ids_of(parent_tid).len();
-            let seen = self.ids_of(child_tid).get(depth - 1).copied();
-            let ret = i64::from(seen.unwrap_or(child_tid));
+            let ret = i64::from(self.seen_by(id, child_tid));
             pending.ret = ret;
             self.write_finished(id, &mut pending)?;
             let task = self.task_mut(id);
@@ -107,10 +105,12 @@ impl Recorder {
         } else {
             Rc::new(from.space.forked(tid)?)
         };
+        let ids = self.read_ids(tid);
+        let init = ids.is_init();
         if has(libc::CLONE_CHILD_SETTID) {
             let at = from.child_tid_address();
             // The kernel ignores a bad address here, too.
-            let _ = space.mem.write(at, &self.own_id(tid).to_le_bytes());
+            let _ = space.mem.write(at, &ids.own().to_le_bytes());
         }
         let share = has(libc::CLONE_VM) || space.shared.get();
         let task = Task {
@@ -121,6 +121,7 @@ impl Recorder {
             } else {
                 tid
             },
+            ids,
             process: if has(libc::CLONE_THREAD) {
                 from.process.clone()
             } else {
@@ -135,8 +136,7 @@ impl Recorder {
                 if flags & CLONE_CLEAR_SIGHAND != 0 {
                     own.exec_reset();
                 }
-                let ids = self.ids_of(tid);
-                own.set_init(ids.len() > 1 && ids.last() == Some(&1));
+                own.set_init(init);
                 Rc::new(RefCell::new(own))
             },
             files: if has(libc::CLONE_FILES) {
@@ -157,6 +157,7 @@ impl Recorder {
                 from.alt
             },
             stash: SignalQueue::default(),
+            keeps: false,
             call: None,
             slot: None,
             vfork_wait: false,
@@ -208,23 +209,11 @@ impl Recorder {
         let task = self.tasks.get(&child)?;
         Some(Spawn {
             task: child,
-            tid: self.own_id(task.tid),
-            pid: self.own_id(task.tgid),
+            tid: task.ids.own(),
+            pid: self.ids_of(task.tgid).own(),
             lane: task.lane,
             flags: 0,
         })
-    }
-
-    /// The ids of a task in the pid namespaces it is in, from ours to its own; never empty.
-    fn ids_of(&self, tid: Tid) -> Vec<Tid> {
-        if !self.pid_namespaces {
-            return vec![tid];
-        }
-        pi::namespace_ids(tid)
-    }
-
-    pub(super) fn own_id(&self, tid: Tid) -> Tid {
-        self.ids_of(tid).last().copied().unwrap_or(tid)
     }
 
     /// exit and exit_group.

@@ -2,7 +2,7 @@
 //! state is the recorded one.
 
 use super::*;
-use crate::point::{LAST_X87, Point, extended};
+use crate::point::{EFLAGS_OF_STOPS, LAST_X87, Point, extended};
 use scribe_abi::PAGE;
 use scribe_log::Forced;
 use scribe_tracee::patch::Kind;
@@ -219,6 +219,7 @@ impl Replayer {
                 let point = search.point;
                 let mut app = regs;
                 app.rip = point.rip;
+                app.eflags &= !EFLAGS_OF_STOPS;
                 if translation.spoils_flags() {
                     // The next instructions overwrite them; what the recording had can only show in
                     // the frame of a signal.

@@ -689,7 +689,7 @@ impl Replayer {
             (Sync::Call(call), Record::Syscall(event)) => self.call(id, call, event),
             (Sync::Call(call), Record::Exit(exit)) => {
                 let expected = [libc::SYS_exit as u32, libc::SYS_exit_group as u32];
-                if !expected.contains(&call.nr) {
+                if exit.flags & AT_CALL == 0 && !expected.contains(&call.nr) {
                     return Err(self.diverged(id, Reason::OtherRecord(sync.into())));
                 }
                 for (addr, bytes) in exit.sections.outs() {
@@ -887,7 +887,7 @@ impl Replayer {
 
 /// Flag of exit records: the process was killed from outside, wherever it stood.
 pub(crate) const ASYNC: u8 = 2;
-/// Flag of such records: it had come to its next call.
+/// Flag of such records: it had come to its next call. Without [`ASYNC`]: the call ended the thread.
 pub(crate) const AT_CALL: u8 = 4;
 
 /// Unused sections are skipped by their kind.

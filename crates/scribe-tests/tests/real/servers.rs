@@ -1,6 +1,6 @@
 //! Servers: recorded, while the client runs outside; then stopped cleanly, and replayed.
 
-use scribe_tests::compare::tail;
+use scribe_tests::compare::excerpt;
 use scribe_tests::process::{Running, kill};
 use scribe_tests::round::{Case, Round};
 use scribe_tests::scratch::Scratch;
@@ -292,7 +292,7 @@ fn postgres_pgbench() {
         assert!(out.contains("400/400"), "{out}");
         let pid = fs::read_to_string(dir.join("data/postmaster.pid")).unwrap();
         kill(
-            tail(pid.lines().next().unwrap().as_bytes())
+            excerpt(pid.lines().next().unwrap().as_bytes())
                 .parse()
                 .unwrap(),
             libc::SIGINT,

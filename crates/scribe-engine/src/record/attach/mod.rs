@@ -98,7 +98,7 @@ impl Recorder {
         // The one that was asked for comes first.
         let mut order: Vec<Tid> = found.keys().copied().collect();
         order.sort_by_key(|process| (*process != self.root, *process));
-        self.pid_namespaces = pi::namespace_ids(self.root).len() > 1;
+        self.pid_namespaces = ids::Ids::read(self.root).is_nested();
         let lanes = self.share_out(&order);
         let mut roots = Vec::new();
         let mut tasks: Vec<Vec<u32>> = Vec::new();
@@ -112,7 +112,7 @@ impl Recorder {
                 self.next_task += 1;
                 self.stats.tasks += 1;
                 if members.is_empty() {
-                    roots.push((id, self.own_id(*process), lane));
+                    roots.push((id, self.read_ids(*process).own(), lane));
                 }
                 members.push(id);
                 match self.lanes.get_mut(&lane) {
@@ -203,9 +203,13 @@ impl Recorder {
             }
         };
         let found = self.ask_kernel(tid, &regs, &space.mem, rseq, leader.is_none())?;
+        let ids = self.read_ids(tid);
         let sighand = match (leader, found.actions) {
             (Some(leader), _) => self.task(leader).sighand.clone(),
-            (None, actions) => Rc::new(RefCell::new(actions)),
+            (None, mut actions) => {
+                actions.set_init(ids.is_init());
+                Rc::new(RefCell::new(actions))
+            }
         };
         let mut stash = SignalQueue::default();
         let signals = caught.map(|caught| caught.signals).unwrap_or_default();
@@ -230,6 +234,7 @@ impl Recorder {
             id,
             tid,
             tgid,
+            ids,
             process,
             sighand,
             files,
@@ -240,6 +245,7 @@ impl Recorder {
             mask,
             alt: found.alt,
             stash,
+            keeps: false,
             call: None,
             slot: None,
             vfork_wait: false,

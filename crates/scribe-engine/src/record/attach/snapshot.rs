@@ -58,7 +58,7 @@ impl Recorder {
         let actions = task_actions(&self.task(leader).sighand.borrow());
         for (i, &member) in members.iter().enumerate() {
             let task = self.task(member);
-            let (own, pid) = (self.own_id(task.tid), self.own_id(task.tgid));
+            let (own, pid) = (task.ids.own(), self.ids_of(task.tgid).own());
             let stopped = self.machine.stopped(task.tid)?;
             let xstate = stopped.xstate()?;
             let comm = std::fs::read(format!("/proc/{}/comm", task.tid)).unwrap_or_default();

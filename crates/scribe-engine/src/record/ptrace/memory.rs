@@ -281,7 +281,7 @@ impl Recorder {
             let args = [fd, len, libc::SEEK_CUR as u64, 0, 0, 0];
             let app = self.task(id).app;
             self.machine.inject(tid, &app, libc::SYS_lseek, args)?;
-            self.take_strays(id);
+            self.take_strays(id)?;
         }
         self.poke(id, (row, call), len as i64, target, vec![(at, bytes)])
             .map(Some)
@@ -296,9 +296,8 @@ impl Recorder {
     ) -> Result<()> {
         self.tracing_begins()?;
         let [pid, local, locals, remote, remotes, flags] = call.args;
-        let Some(&target) = self.by_tid.get(&(pid as Tid)) else {
-            // SAFETY: no signal is sent.
-            let there = unsafe { libc::kill(pid as Tid, 0) } == 0;
+        let Some(target) = self.task_seen(id, pid as Tid) else {
+            let there = self.is_there(id, pid as Tid);
             if there {
                 self.warn_once(
                     "process_vm_writev to processes outside the recording is refused with EPERM"

@@ -160,6 +160,8 @@ struct Ended {
     /// Process of the tracer.
     tracer: Tid,
     tid: Tid,
+    /// What the tracer knows it by.
+    seen: Tid,
     status: i32,
     uid: u32,
 }
@@ -207,13 +209,18 @@ impl Recorder {
         self.ptrace.tracees.contains_key(&id)
     }
 
-    /// Thread id of the task that traces this one; 0: none.
-    pub(super) fn tracer_id(&self, tid: Tid) -> Tid {
-        let id = self.by_tid.get(&tid).filter(|id| self.traced(**id));
-        let tracee = id.and_then(|id| self.ptrace.tracees.get(id));
+    /// Thread id of the task that traces one, as /proc shows it where that has the ids `shown` (its
+    /// line `NSpid`); 0: none.
+    pub(super) fn tracer_id(&self, shown: &[Tid]) -> Tid {
+        let mut tasks = self.tasks.values();
+        let Some(task) = tasks.find(|task| task.ids.ends_in(shown)) else {
+            return 0;
+        };
+        let tracee = self.ptrace.tracees.get(&task.id);
         tracee
+            .filter(|tracee| !tracee.detached)
             .and_then(|tracee| self.tasks.get(&tracee.tracer))
-            .map_or(0, |tracer| tracer.tid)
+            .map_or(0, |tracer| tracer.ids.in_proc_of(shown, &task.ids))
     }
 
     /// The program begins to trace.
@@ -255,13 +262,18 @@ impl Recorder {
         }
         let event = clone_event(self.task(parent));
         let tid = self.task(child).tid;
-        let Some(tracee) = self.tracee(parent) else {
+        let Some(tracee) = self.ptrace.tracees.get(&parent) else {
             return;
         };
         if !tracee.has(1 << event) {
             return;
         }
-        tracee.events.push_back((event, tid as u64));
+        let tracer = tracee.tracer;
+        let seen = self.seen_by(tracer, tid);
+        let Some(tracee) = self.tracee(parent) else {
+            return;
+        };
+        tracee.events.push_back((event, seen as u64));
         let new = Tracee {
             tracer: tracee.tracer,
             seized: tracee.seized,
@@ -309,6 +321,7 @@ impl Recorder {
             return;
         }
         let tgid = self.task(id).tgid;
+        let own = self.task(id).ids.own();
         let tracee = self.tracee(id).expect("it is traced");
         if tracee.has(libc::PTRACE_O_TRACEEXEC) {
             tracee
@@ -316,7 +329,7 @@ impl Recorder {
                 .push_back((libc::PTRACE_EVENT_EXEC, former as u64));
         } else if !tracee.seized {
             let uid = wait::uid_of(tgid);
-            let info = wait::siginfo(libc::SIGTRAP, libc::SI_USER, tgid, uid, 0);
+            let info = wait::siginfo(libc::SIGTRAP, libc::SI_USER, own, uid, 0);
             self.task_mut(id).stash.push(libc::SIGTRAP as u32, info);
         }
     }
@@ -357,13 +370,15 @@ impl Recorder {
             // Of its own child's end the kernel tells the tracer itself.
             if tid != tgid || parent.is_none_or(|parent| parent.tgid != tracer) {
                 let uid = wait::uid_of(tracer);
+                let seen = self.seen_by(tracee.tracer, tid);
                 self.ptrace.ended.push_back(Ended {
                     tracer,
                     tid,
+                    seen,
                     status,
                     uid,
                 });
-                self.notify_end(tracee.tracer, tid, status, uid);
+                self.notify_end(tracee.tracer, seen, status, uid);
             }
         }
         let left: Vec<u32> = self

@@ -75,7 +75,7 @@ impl Recorder {
 
     /// The tracee that the task may give this request to.
     fn tracee_of(&self, id: u32, pid: Tid) -> Option<u32> {
-        let target = *self.by_tid.get(&pid)?;
+        let target = self.task_seen(id, pid)?;
         let tracee = self.ptrace.tracees.get(&target)?;
         (tracee.tracer == id && !tracee.detached).then_some(target)
     }
@@ -113,9 +113,8 @@ impl Recorder {
         if seize && options & !OPTIONS != 0 {
             return Ok(EIO);
         }
-        let Some(&target) = self.by_tid.get(&pid) else {
-            // SAFETY: no signal is sent.
-            let there = unsafe { libc::kill(pid, 0) } == 0;
+        let Some(target) = self.task_seen(id, pid) else {
+            let there = self.is_there(id, pid);
             if there {
                 self.warn_once(
                     "ptrace of processes outside the recording is refused with EPERM".into(),
@@ -288,7 +287,8 @@ impl Recorder {
                 let code = halt.cause.code(tracee);
                 let own = |signal: i32| {
                     let tid = self.task(target).tid;
-                    wait::siginfo(signal, code, tid, wait::uid_of(tid), 0)
+                    let own = self.task(target).ids.own();
+                    wait::siginfo(signal, code, own, wait::uid_of(tid), 0)
                 };
                 let info = match halt.cause {
                     Cause::Signal(_, info) => info,

@@ -97,8 +97,11 @@ impl Recorder {
             Cause::Signal(..) if signal != 0 => {
                 let from = self.tasks.get(&tracer).map_or(0, |tracer| tracer.tgid);
                 let uid = wait::uid_of(from);
+                let from = self.seen_by(id, from);
                 let info = wait::siginfo(signal, libc::SI_USER, from, uid, 0);
-                tracee.inject = Some((signal, info));
+                if let Some(tracee) = self.tracee(id) {
+                    tracee.inject = Some((signal, info));
+                }
             }
             Cause::Entry | Cause::Exit if signal != 0 => {
                 let info = wait::siginfo(signal, libc::SI_KERNEL, 0, 0, 0);
@@ -536,19 +539,11 @@ impl Recorder {
             return Ok(false);
         }
         let (tid, app) = (self.task(id).tid, self.task(id).app);
-        let stopped = self.machine.stopped(tid)?;
-        let blocked = stopped.sigmask()?;
-        let mut waiting = stopped.pending(false)?;
-        waiting.extend(stopped.pending(true)?);
-        let deliverable = |info: &[u8; 128]| {
-            let signal = i32::from_le_bytes([info[0], info[1], info[2], info[3]]);
-            (1..=64).contains(&signal) && blocked >> (signal - 1) & 1 == 0
-        };
-        if !waiting.iter().any(deliverable) {
+        if !self.more_waits(id)? {
             return Ok(false);
         }
         self.machine.inject(tid, &app, libc::SYS_getpid, [0; 6])?;
-        self.take_strays(id);
+        self.take_strays(id)?;
         Ok(true)
     }
 

@@ -7,6 +7,10 @@ use scribe_syscalls::{Call, Row};
 /// The kernel does not let us send a siginfo with a code of its own. So codes of SIGCHLD
 /// (`CLD_*`) are sent as this minus the code, and put right when the signal comes up.
 const CLD_BASE: i32 = -0x5c1b_e000;
+/// Where a siginfo has the process that it is about, and a word that one of SIGCHLD does not use: the
+/// kernel clears the first where we send it into a pid namespace.
+const PID: std::ops::Range<usize> = 16..20;
+const SPARE: std::ops::Range<usize> = 28..32;
 /// `__WNOTHREAD`: children of this thread only; include/uapi/linux/wait.h.
 const WNOTHREAD: i32 = 0x2000_0000;
 
@@ -35,6 +39,8 @@ pub(in crate::record) fn honest_siginfo(signal: i32, info: &mut [u8; 128]) {
     let code = CLD_BASE.wrapping_sub(si_code(info));
     if signal == libc::SIGCHLD && (1..=6).contains(&code) {
         info[8..12].copy_from_slice(&code.to_le_bytes());
+        info.copy_within(SPARE, PID.start);
+        info[SPARE].fill(0);
     }
 }
 
@@ -46,8 +52,10 @@ pub(in crate::record) fn honest_signalfd(records: &[u8]) -> Vec<u8> {
             |at: usize| i32::from_le_bytes(record[at..at + 4].try_into().unwrap_or_default());
         let code = CLD_BASE.wrapping_sub(word(8));
         if word(0) == libc::SIGCHLD && (1..=6).contains(&code) {
-            let status = word(44);
+            // The sigval, in which we sent the status and, in its upper half, the process.
+            let (status, pid) = (word(44), word(52));
             record[8..12].copy_from_slice(&code.to_le_bytes());
+            record[12..16].copy_from_slice(&pid.to_le_bytes());
             record[40..44].copy_from_slice(&status.to_le_bytes());
             record[44..56].fill(0);
         }
@@ -122,19 +130,6 @@ impl Wait {
         })
     }
 
-    /// Whether it asks for this task.
-    fn takes(&self, by: Tid, tid: Tid) -> bool {
-        // SAFETY: calls without pointers.
-        let group = |of: Tid| unsafe { libc::getpgid(of) };
-        match self.whom {
-            Whom::Any => true,
-            Whom::Task(pid) => pid == tid,
-            Whom::Group(0) => group(tid) == group(by),
-            Whom::Group(wanted) => group(tid) == wanted,
-            Whom::Nobody => false,
-        }
-    }
-
     fn hangs(&self) -> bool {
         self.options & libc::WNOHANG == 0
     }
@@ -147,23 +142,37 @@ impl Wait {
 /// What a wait is answered with.
 struct Report {
     tid: Tid,
+    /// What the task that waits knows it by.
+    seen: Tid,
     status: i32,
     uid: u32,
 }
 
-impl Report {
-    /// `si_code` and `si_status` of waitid (kernel/exit.c, wait_task_stopped, wait_task_zombie).
-    fn code(&self) -> (i32, i32) {
-        match self.status {
-            s if s & 0xff == 0x7f => (libc::CLD_TRAPPED, s >> 8),
-            s if s & 0x7f == 0 => (libc::CLD_EXITED, s >> 8 & 0xff),
-            s if s & 0x80 != 0 => (libc::CLD_DUMPED, s & 0x7f),
-            s => (libc::CLD_KILLED, s & 0x7f),
-        }
+/// `si_code` and `si_status` of waitid for a status (kernel/exit.c, wait_task_stopped,
+/// wait_task_zombie).
+fn child_code(status: i32) -> (i32, i32) {
+    match status {
+        s if s & 0xff == 0x7f => (libc::CLD_TRAPPED, s >> 8),
+        s if s & 0x7f == 0 => (libc::CLD_EXITED, s >> 8 & 0xff),
+        s if s & 0x80 != 0 => (libc::CLD_DUMPED, s & 0x7f),
+        s => (libc::CLD_KILLED, s & 0x7f),
     }
 }
 
 impl Recorder {
+    /// Whether a wait of the task `id` asks for this one, which it knows by `seen`.
+    fn asks_for(&self, id: u32, wait: Wait, tid: Tid, seen: Tid) -> bool {
+        // SAFETY: calls without pointers.
+        let group = |of: Tid| unsafe { libc::getpgid(of) };
+        match wait.whom {
+            Whom::Any => true,
+            Whom::Task(pid) => pid == seen,
+            Whom::Group(0) => group(tid) == group(self.task(id).tgid),
+            Whom::Group(wanted) => self.group_seen_by(id, tid) == wanted,
+            Whom::Nobody => false,
+        }
+    }
+
     /// Tells a tracer that its tracee has stopped.
     pub(super) fn notify_stop(&mut self, id: u32) {
         let Some(tracee) = self.ptrace.tracees.get(&id) else {
@@ -173,19 +182,20 @@ impl Recorder {
             return;
         };
         let code = match halt.cause {
-            Cause::Group(_) => libc::CLD_STOPPED,
+            Cause::Group(_) | Cause::Event(EVENT_STOP) => libc::CLD_STOPPED,
             _ => libc::CLD_TRAPPED,
         };
         let (tracer, status) = (tracee.tracer, halt.cause.code(tracee) & 0x7f);
         let tid = self.task(id).tid;
-        let info = siginfo(libc::SIGCHLD, code, tid, uid_of(tid), status);
+        let seen = self.seen_by(tracer, tid);
+        let info = siginfo(libc::SIGCHLD, code, seen, uid_of(tid), status);
         self.notify(tracer, info, true);
     }
 
-    /// Tells a tracer that its tracee has ended.
-    pub(super) fn notify_end(&mut self, tracer: u32, tid: Tid, status: i32, uid: u32) {
-        let (code, status) = Report { tid, status, uid }.code();
-        let info = siginfo(libc::SIGCHLD, code, tid, uid, status);
+    /// Tells a tracer that its tracee, which it knows by `seen`, has ended.
+    pub(super) fn notify_end(&mut self, tracer: u32, seen: Tid, status: i32, uid: u32) {
+        let (code, status) = child_code(status);
+        let info = siginfo(libc::SIGCHLD, code, seen, uid, status);
         self.notify(tracer, info, false);
     }
 
@@ -214,6 +224,7 @@ impl Recorder {
         if !unwanted && (handled || group.clone().any(|task| waits(task))) {
             let code = CLD_BASE.wrapping_sub(si_code(&info));
             info[8..12].copy_from_slice(&code.to_le_bytes());
+            info.copy_within(PID, SPARE.start);
             // SAFETY: the siginfo is valid; kernel/signal.c allows negative codes to anybody.
             unsafe {
                 libc::syscall(
@@ -250,10 +261,11 @@ impl Recorder {
             .tracees
             .iter()
             .filter(move |(_, tracee)| !tracee.detached && mine(tracee.tracer))
-            .filter(move |(id, _)| {
-                self.tasks
-                    .get(id)
-                    .is_some_and(|task| wait.takes(by, task.tid))
+            .filter(move |(target, _)| {
+                let task = self.tasks.get(target);
+                task.is_some_and(|task| {
+                    self.asks_for(id, wait, task.tid, self.seen_by(id, task.tid))
+                })
             })
             .map(|(id, tracee)| (*id, tracee))
     }
@@ -269,7 +281,9 @@ impl Recorder {
     fn ended_report(&self, id: u32, wait: Wait) -> Option<usize> {
         let tgid = self.task(id).tgid;
         self.ptrace.ended.iter().position(|ended| {
-            ended.tracer == tgid && wait.wants_ends() && wait.takes(tgid, ended.tid)
+            ended.tracer == tgid
+                && wait.wants_ends()
+                && self.asks_for(id, wait, ended.tid, ended.seen)
         })
     }
 
@@ -332,6 +346,7 @@ impl Recorder {
             };
             return Some(Report {
                 tid: ended.tid,
+                seen: ended.seen,
                 status: ended.status,
                 uid: ended.uid,
             });
@@ -343,6 +358,7 @@ impl Recorder {
         tracee.halt.as_mut()?.reported = !keep;
         Some(Report {
             tid,
+            seen: self.seen_by(id, tid),
             status: code << 8 | 0x7f,
             uid: uid_of(tid),
         })
@@ -408,8 +424,8 @@ impl Recorder {
     ) -> Result<()> {
         let usage = rusage(report.tid);
         let status = report.status.to_le_bytes();
-        let (code, of) = report.code();
-        let info = siginfo(libc::SIGCHLD, code, report.tid, report.uid, of);
+        let (code, of) = child_code(report.status);
+        let info = siginfo(libc::SIGCHLD, code, report.seen, report.uid, of);
         let mut writes: Vec<(u64, &[u8])> = Vec::new();
         if wait.out != 0 && wait.by_id {
             // The fields that waitid writes one by one.
@@ -421,7 +437,11 @@ impl Recorder {
         if wait.rusage != 0 {
             writes.push((wait.rusage, &usage));
         }
-        let ret = if wait.by_id { 0 } else { i64::from(report.tid) };
+        let ret = if wait.by_id {
+            0
+        } else {
+            i64::from(report.seen)
+        };
         self.answer_pending(id, pending, ret, &writes)
     }
 }
