@@ -69,6 +69,13 @@ pub const ENTRY_PATCHED: u64 = 0x3b0;
 /// Offset of the entry from patched CPUID instructions: where to return to is in
 /// [`shared::Process::saved_ret`], all registers are the application's.
 pub const ENTRY_CPUID: u64 = 0x4c0;
+/// Bits of [`shared::Process::saved_ret`] that tell the entry which instruction it is to answer, if not CPUID: addresses
+/// of stubs do not have them.
+pub const MARKS: u64 = (MARK_RDTSC | MARK_RDTSCP) as u64;
+/// See [`MARKS`].
+pub const MARK_RDTSC: u32 = 1;
+/// See [`MARKS`].
+pub const MARK_RDTSCP: u32 = 2;
 /// Longest batch that fits into the data area while leaving a page for strings.
 pub const BATCH_MAX: usize = ((AGENT_DATA_LEN - PAGE) / 64) as usize;
 /// Strings for injected calls lie in the last page of the data area.

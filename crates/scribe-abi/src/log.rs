@@ -13,6 +13,10 @@ pub const SYSCALL: u8 = 2;
 pub const SIGNAL: u8 = 4;
 /// Kind of an instruction's record.
 pub const INSTR: u8 = 5;
+/// Argument of an instruction's record: RDTSC, whose value is the counter.
+pub const RDTSC: u16 = 0;
+/// RDTSCP: the counter, and what ECX gets.
+pub const RDTSCP: u16 = 1;
 /// Kind of an end's record.
 pub const EXIT: u8 = 7;
 /// Kind of a record of hashes.

@@ -465,9 +465,9 @@ pub fn answer_cpuid(cpuid: &crate::cpu::Cpuid, mem: &Mem, regs: &mut Regs) -> Re
     Ok(())
 }
 
-/// Where a patched CPUID or RDTSC that came to the engine goes on.
+/// Where a patched CPUID, RDTSC or RDTSCP that came to the engine goes on.
 pub fn behind_instruction(mem: &Mem) -> Result<u64> {
-    Ok(mem.read_u64(SAVED_RET)? & !1)
+    Ok(mem.read_u64(SAVED_RET)? & !scribe_abi::MARKS)
 }
 
 /// Tells the agents of all tasks that share these dispositions which of them are the default.

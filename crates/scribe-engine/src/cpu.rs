@@ -3,6 +3,7 @@
 
 use scribe_abi::shared::Tsc;
 use scribe_tracee::Regs;
+use scribe_tracee::patch::Kind;
 use std::arch::x86_64::{__cpuid_count, _rdtsc};
 
 /// An instruction whose result differs from run to run or from machine to machine.
@@ -32,6 +33,22 @@ impl Trapped {
             [0x0f, 0x01, 0xf9, ..] => Some((Trapped::Rdtscp, length(3))),
             _ => None,
         }
+    }
+
+    /// As what it is patched.
+    pub fn kind(self) -> Kind {
+        match self {
+            Trapped::Rdtsc => Kind::Rdtsc,
+            Trapped::Rdtscp => Kind::Rdtscp,
+            Trapped::Cpuid => Kind::Cpuid,
+        }
+    }
+
+    /// The one that stood at a patched place, if it reads the counter.
+    pub fn counter(kind: Kind) -> Option<Trapped> {
+        [Trapped::Rdtsc, Trapped::Rdtscp]
+            .into_iter()
+            .find(|which| which.kind() == kind)
     }
 }
 

@@ -92,8 +92,8 @@ pub mod place {
 /// Values of `which` in [`crate::Record::Instr`].
 #[allow(missing_docs)]
 pub mod instr {
-    pub const RDTSC: u16 = 0;
-    pub const RDTSCP: u16 = 1;
+    pub const RDTSC: u16 = scribe_abi::log::RDTSC;
+    pub const RDTSCP: u16 = scribe_abi::log::RDTSCP;
     pub const CPUID: u16 = 2;
     pub const RDRAND: u16 = 3;
     pub const RDSEED: u16 = 4;

@@ -1,4 +1,4 @@
-//! Patching of system-call places, of CPUID and of RDTSC: a jump into a stub, over the instruction and as many of its
+//! Patching of system-call places, of CPUID, RDTSC and RDTSCP: a jump into a stub, over the instruction and as many of its
 //! neighbours as the jump needs. Functions over bytes; who writes them sees to it that nobody runs
 //! there.
 //!
@@ -17,7 +17,8 @@
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use scribe_abi::{
-    AGENT_BASE, ENTRY_CPUID, ENTRY_PATCHED, PAGE, PROCESS, STUB_COUNT, STUB_SIZE, STUBS,
+    AGENT_BASE, ENTRY_CPUID, ENTRY_PATCHED, MARK_RDTSC, MARK_RDTSCP, PAGE, PROCESS, STUB_COUNT,
+    STUB_SIZE, STUBS,
 };
 
 /// `scribe_abi::shared::Process::saved_ret`.
@@ -32,9 +33,6 @@ const ENTRY: usize = 0x08;
 const TAIL: usize = 0x20;
 /// For CPUID: storing the return place takes more room.
 const CPUID_TAIL: usize = 0x28;
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
-const CPUID: [u8; 2] = [0x0f, 0xa2];
-const RDTSC: [u8; 2] = [0x0f, 0x31];
 
 /// Instructions that are patched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,32 +44,46 @@ pub enum Kind {
     Cpuid = 1,
     /// `rdtsc`.
     Rdtsc = 2,
+    /// `rdtscp`.
+    Rdtscp = 3,
 }
 
 impl Kind {
+    const ALL: [Kind; 4] = [Kind::Syscall, Kind::Cpuid, Kind::Rdtsc, Kind::Rdtscp];
+
     /// From its number.
     pub fn new(number: u8) -> Option<Kind> {
-        match number {
-            0 => Some(Kind::Syscall),
-            1 => Some(Kind::Cpuid),
-            2 => Some(Kind::Rdtsc),
-            _ => None,
-        }
+        Kind::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// The kind of the instruction at the start of `code`.
     pub fn of(code: &[u8]) -> Option<Kind> {
-        let code = code.get(..2)?;
-        [Kind::Syscall, Kind::Cpuid, Kind::Rdtsc]
+        Kind::ALL
             .into_iter()
-            .find(|kind| kind.code() == code)
+            .find(|kind| code.starts_with(kind.code()))
     }
 
-    fn code(self) -> [u8; 2] {
+    fn code(self) -> &'static [u8] {
         match self {
-            Kind::Syscall => SYSCALL,
-            Kind::Cpuid => CPUID,
-            Kind::Rdtsc => RDTSC,
+            Kind::Syscall => &[0x0f, 0x05],
+            Kind::Cpuid => &[0x0f, 0xa2],
+            Kind::Rdtsc => &[0x0f, 0x31],
+            Kind::Rdtscp => &[0x0f, 0x01, 0xf9],
+        }
+    }
+
+    /// Bytes of the instruction.
+    pub fn length(self) -> usize {
+        self.code().len()
+    }
+
+    /// What tells the agent which instruction it is to answer: low bits of the address where it
+    /// returns to.
+    fn mark(self) -> u32 {
+        match self {
+            Kind::Syscall | Kind::Cpuid => 0,
+            Kind::Rdtsc => MARK_RDTSC,
+            Kind::Rdtscp => MARK_RDTSCP,
         }
     }
 }
@@ -106,9 +118,9 @@ impl Site {
         self.syscall - u64::from(self.extent.before)
     }
 
-    /// Behind the `syscall`: where the application is after the call.
+    /// Behind the instruction: where the application is after the call.
     pub fn next(&self) -> u64 {
-        self.syscall + 2
+        self.syscall + self.kind.length() as u64
     }
 
     /// Behind the last replaced byte.
@@ -137,7 +149,7 @@ impl Site {
     pub fn tail(&self) -> u64 {
         let tail = match self.kind {
             Kind::Syscall => TAIL,
-            Kind::Cpuid | Kind::Rdtsc => CPUID_TAIL,
+            Kind::Cpuid | Kind::Rdtsc | Kind::Rdtscp => CPUID_TAIL,
         };
         self.stub_at() + tail as u64
     }
@@ -156,11 +168,12 @@ impl Site {
     /// Address and content of the stub, and of the jump, for the bytes that stand at the place.
     pub fn code(&self, original: &[u8]) -> Option<[(u64, Vec<u8>); 2]> {
         let (before, after): (usize, usize) = (self.extent.before.into(), self.extent.after.into());
-        if original.len() != before + 2 + after
+        let behind = before + self.kind.length();
+        if original.len() != behind + after
             || original.len() < JUMP
             || before > BEFORE
             || after > AFTER
-            || original[before..before + 2] != self.kind.code()
+            || original[before..behind] != *self.kind.code()
         {
             return None;
         }
@@ -179,12 +192,11 @@ impl Site {
                 p = put(p, &(self.tail() as u32).to_le_bytes());
                 ENTRY_PATCHED
             }
-            Kind::Cpuid | Kind::Rdtsc => {
-                // movq $tail, saved_ret: the lowest bit tells which of the two it is
-                let mark = u32::from(self.kind == Kind::Rdtsc);
+            Kind::Cpuid | Kind::Rdtsc | Kind::Rdtscp => {
+                // movq $tail, saved_ret
                 p = put(p, &[0x48, 0xc7, 0x04, 0x25]);
                 p = put(p, &(SAVED_RET as u32).to_le_bytes());
-                p = put(p, &(self.tail() as u32 | mark).to_le_bytes());
+                p = put(p, &(self.tail() as u32 | self.kind.mark()).to_le_bytes());
                 ENTRY_CPUID
             }
         };
@@ -197,7 +209,7 @@ impl Site {
             p = put(p, &[0x48, 0xb9]);
             p = put(p, &self.next().to_le_bytes());
         }
-        p = put(p, &original[before + 2..]);
+        p = put(p, &original[behind..]);
         p = put(p, &[0xff, 0x25, 0, 0, 0, 0]);
         put(p, &self.end().to_le_bytes());
         let mut jump = vec![0xff, 0x24, 0x25];
@@ -219,7 +231,7 @@ pub const WINDOW: usize = NEAR;
 /// place (all of it, or [`WINDOW`] bytes on either side), its first byte at `base` of what `far` was
 /// made from.
 pub fn extent(text: &[u8], at: usize, base: usize, far: &FarBranches) -> Option<Extent> {
-    Kind::of(text.get(at..)?)?;
+    let length = Kind::of(text.get(at..)?)?.length();
     let (list, index) = sweep(text, at)?;
     let moves = |i: &&Instruction| is_movable(i);
     let mut choices = Vec::new();
@@ -230,7 +242,7 @@ pub fn extent(text: &[u8], at: usize, base: usize, far: &FarBranches) -> Option<
     let mut after = 0;
     for next in list[index + 1..].iter().take_while(moves) {
         after += next.len();
-        if after + 2 >= JUMP {
+        if after + length >= JUMP {
             break;
         }
     }
@@ -244,9 +256,9 @@ pub fn extent(text: &[u8], at: usize, base: usize, far: &FarBranches) -> Option<
     let fits = |(before, after): &(usize, usize)| {
         *before <= BEFORE
             && *after <= AFTER
-            && before + 2 + after >= JUMP
-            && !branched_into(&list, at - before, at + 2 + after)
-            && !far.into(base + at - before, base + at + 2 + after)
+            && before + length + after >= JUMP
+            && !branched_into(&list, at - before, at + length + after)
+            && !far.into(base + at - before, base + at + length + after)
     };
     let (before, after) = choices.into_iter().find(fits)?;
     Some(Extent {
@@ -325,14 +337,12 @@ impl FarBranches {
     pub fn find(text: &[u8]) -> FarBranches {
         // A bit for each byte that may be replaced.
         let mut hot = vec![0u64; text.len() / 64 + 1];
-        let calls = memchr::memmem::find_iter(text, &SYSCALL);
-        let others = [CPUID, RDTSC];
-        let others = others
-            .iter()
-            .flat_map(|code| memchr::memmem::find_iter(text, code));
-        for at in calls.chain(others) {
-            let range = at.saturating_sub(BEFORE)..(at + 2 + AFTER).min(text.len());
-            range.for_each(|i| hot[i / 64] |= 1 << (i % 64));
+        for kind in Kind::ALL {
+            for at in memchr::memmem::find_iter(text, kind.code()) {
+                let behind = at + kind.length() + AFTER;
+                let range = at.saturating_sub(BEFORE)..behind.min(text.len());
+                range.for_each(|i| hot[i / 64] |= 1 << (i % 64));
+            }
         }
         let mut targets = Vec::new();
         for at in memchr::memchr2_iter(0xe9, 0x0f, text) {
@@ -368,7 +378,8 @@ mod tests {
     use super::*;
 
     fn find(code: &[u8]) -> Option<Extent> {
-        let at = code.windows(2).position(|w| w == SYSCALL).unwrap();
+        let kinds = (0..code.len()).filter(|at| Kind::of(&code[*at..]).is_some());
+        let at = kinds.into_iter().next().unwrap();
         extent(code, at, 0, &FarBranches::find(code))
     }
 

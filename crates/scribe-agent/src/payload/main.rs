@@ -17,7 +17,7 @@ mod ring;
 mod token;
 
 use core::sync::atomic::Ordering::Relaxed;
-use scribe_abi::PROCESS;
+use scribe_abi::{MARK_RDTSCP, MARKS, PROCESS};
 use scribe_abi::shared::{ANY_SUBLEAF, Config, Process, SHARED_BASE, TaskArea, mode, reason};
 
 /// Called by the entry with the registers of a call in the task's area. 0: the call is done.
@@ -34,24 +34,28 @@ extern "C" fn scribe_agent_main(area: *mut TaskArea) -> u32 {
     }
 }
 
-/// Answers a CPUID (or, if the lowest bit of where to return to is set, an RDTSC) whose registers are in the area but for rcx: the subleaf, whose place in the
-/// process's page takes the answer. The area's reason is 0 if there is an answer.
+/// Answers a CPUID (or an RDTSC or RDTSCP, if where to return to is marked so) whose registers are in the area but for rcx:
+/// the subleaf, whose place in the process's page takes the answer. The area's reason is 0 if there is an answer.
 #[unsafe(no_mangle)]
 extern "C" fn scribe_agent_cpuid(area: *mut TaskArea, subleaf: u32) {
     // SAFETY: as above; the process's page is the agent's while the token is held.
     let (area, process) = unsafe { (&mut *area, &mut *(PROCESS as *mut Process)) };
-    let mark = process.saved_ret & 1;
-    process.saved_ret &= !1;
+    let mark = process.saved_ret & MARKS;
+    process.saved_ret &= !MARKS;
     if mark != 0 {
+        let with_aux = mark == u64::from(MARK_RDTSCP);
         let answer = match area.mode.load(Relaxed) {
-            mode::RECORD => record::counter(area),
-            mode::REPLAY => replay::counter(area),
+            mode::RECORD => record::counter(area, with_aux),
+            mode::REPLAY => replay::counter(area, with_aux),
             _ => None,
         };
         area.reason.store(u32::from(answer.is_none()), Relaxed);
-        if let Some(value) = answer {
+        if let Some((value, aux)) = answer {
             area.rax = value & 0xffff_ffff;
             area.args[2] = value >> 32;
+            if with_aux {
+                process.saved_rcx = aux;
+            }
         }
         return;
     }

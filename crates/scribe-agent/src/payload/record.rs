@@ -197,16 +197,19 @@ fn masking(area: &mut TaskArea, lane: &LaneArea, row: &FastRow) -> Attempt {
     finish(area, lane, row, start, record, 0)
 }
 
-/// Answers an RDTSC by the clock, and records that.
-pub fn counter(area: &mut TaskArea) -> Option<u64> {
+/// Answers an RDTSC or RDTSCP by the clock, and records that: the counter, and what ECX gets from RDTSCP.
+pub fn counter(area: &mut TaskArea, with_aux: bool) -> Option<(u64, u64)> {
     const CLOCK_GETTIME: u64 = 228;
     const MONOTONIC_RAW: u64 = 4;
-    const LEN: u64 = 8;
+    // Programs are told that they run on the first CPU.
+    const AUX: u64 = 0;
+    let len = if with_aux { 16 } else { 8 };
+    let which = if with_aux { log::RDTSCP } else { log::RDTSC };
     let lane = lane(area);
     if area.pending.load(Relaxed) != 0 {
         return None;
     }
-    if u64::from(head(lane)) + RECORD_HEAD as u64 + LEN > RING_LEN {
+    if u64::from(head(lane)) + RECORD_HEAD as u64 + len > RING_LEN {
         // The engine empties it.
         return None;
     }
@@ -219,10 +222,13 @@ pub fn counter(area: &mut TaskArea) -> Option<u64> {
     let [seconds, nanos] = unsafe { core::ptr::read_volatile(&raw const time) };
     let value = crate::config().tsc.at(seconds * 1_000_000_000 + nanos);
     let mut record = Writer(place(lane, head(lane)));
-    record.word(u64::from(log::INSTR) | LEN << 32);
+    record.word(u64::from(log::INSTR) | u64::from(which) << 16 | len << 32);
     record.word(value);
+    if with_aux {
+        record.word(AUX);
+    }
     publish(lane, record.0);
-    Some(value)
+    Some((value, AUX))
 }
 
 /// Whether a call that shapes the address space can be made here: it names no memory of ours, nor

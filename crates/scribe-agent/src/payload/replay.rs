@@ -108,24 +108,31 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
     Some(if goes_on(area, lane) { 0 } else { reason::DONE })
 }
 
-/// The recorded answer to an RDTSC, if it is next, and what comes behind it does not concern the
-/// engine.
-pub fn counter(area: &TaskArea) -> Option<u64> {
-    const LEN: u32 = RECORD_HEAD as u32 + 8;
+/// The recorded answer to an RDTSC or RDTSCP, if it is next, and what comes behind it does not concern the
+/// engine: the counter, and what ECX gets from RDTSCP.
+pub fn counter(area: &TaskArea, with_aux: bool) -> Option<(u64, u64)> {
+    let len = if with_aux { 16 } else { 8 };
+    let which = if with_aux { log::RDTSCP } else { log::RDTSC };
+    let all = RECORD_HEAD as u32 + len;
     let lane = lane(area);
     let tail = lane.tail.load(Relaxed);
-    if area.pending.load(Relaxed) != 0 || tail + LEN + RECORD_HEAD as u32 > head(lane) {
+    if area.pending.load(Relaxed) != 0 || tail + all + RECORD_HEAD as u32 > head(lane) {
         return None;
     }
     // SAFETY: a whole record is there, and the head of another.
     unsafe {
         let record = place(lane, tail);
-        if word(record) != u64::from(log::INSTR) | 8 << 32 || !leads_on(record.add(LEN as usize)) {
+        let head = u64::from(log::INSTR) | u64::from(which) << 16 | u64::from(len) << 32;
+        if word(record) != head || !leads_on(record.add(all as usize)) {
             return None;
         }
         let value = word(record.add(RECORD_HEAD));
-        lane.tail.store(tail + LEN, Release);
-        Some(value)
+        let aux = match with_aux {
+            true => word(record.add(RECORD_HEAD + 8)),
+            false => 0,
+        };
+        lane.tail.store(tail + all, Release);
+        Some((value, aux))
     }
 }
 

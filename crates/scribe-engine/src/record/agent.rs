@@ -219,10 +219,10 @@ impl Recorder {
             let mem = &task.space.mem;
             let behind = behind_instruction(mem)?;
             let site = task.space.sites.borrow().by_tail(behind);
-            if site.is_some_and(|site| site.kind == scribe_tracee::patch::Kind::Rdtsc) {
+            if let Some(which) = site.and_then(|site| cpu::Trapped::counter(site.kind)) {
                 let lane = task.lane;
                 (regs.rip, regs.orig_rax) = (behind, u64::MAX);
-                self.count_time(id, cpu::Trapped::Rdtsc, &mut regs);
+                self.count_time(id, which, &mut regs);
                 // Its ring may have been full.
                 self.lanes[&lane].area.reset();
                 self.log.maybe_flush();

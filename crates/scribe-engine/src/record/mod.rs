@@ -586,7 +586,7 @@ impl Recorder {
         self.stats.instructions += 1;
         if which == Trapped::Cpuid {
             self.cpuid.fill(&mut regs);
-            if length == 2 {
+            if length == which.kind().length() as u64 {
                 self.learn_place(id, at);
             }
             if !self.traced(id) {
@@ -594,7 +594,8 @@ impl Recorder {
                 return Ok(true);
             }
         } else {
-            if length == 2 {
+            // With a prefix it is longer.
+            if length == which.kind().length() as u64 {
                 self.patch_place(id, at)?;
             }
             self.count_time(id, which, &mut regs);

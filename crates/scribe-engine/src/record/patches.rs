@@ -140,7 +140,7 @@ impl Recorder {
             .get_or_init(|| find_branches(tid, &space, &text));
         let place = extent(&window, inside, base, branches).and_then(|extent| {
             let (before, after) = (usize::from(extent.before), usize::from(extent.after));
-            let original = window.get(inside - before..inside + 2 + after)?;
+            let original = window.get(inside - before..inside + kind.length() + after)?;
             Some((extent, kind, crate::agent::site_hash(original)))
         });
         text.info.places.borrow_mut().insert(offset, place);

@@ -8,7 +8,6 @@ use crate::agent::{
 use scribe_abi::log::RECORD_HEAD;
 use scribe_abi::shared::{RING_LEN, ask, mode, phase, reason};
 use scribe_log::patch;
-use scribe_tracee::patch::Kind as SiteKind;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The part of a lane's records that is read ahead, where the agents of its tasks find it. What
@@ -270,14 +269,16 @@ impl Replayer {
             let task = self.task(id);
             let behind = behind_instruction(&task.space.mem)?;
             let site = task.space.sites.borrow().by_tail(behind);
-            if let Some(site) = site.filter(|site| site.kind == SiteKind::Rdtsc) {
+            if let Some(site) = site
+                && let Some(which) = Trapped::counter(site.kind)
+            {
                 self.missed(id)?;
                 self.catch_up(lane);
                 (regs.rip, regs.orig_rax) = (site.syscall, u64::MAX);
                 let task = self.task_mut(id);
                 task.app = regs;
                 let length = site.next() - site.syscall;
-                task.state = State::Arrived(Sync::Instruction(Trapped::Rdtsc, length));
+                task.state = State::Arrived(Sync::Instruction(which, length));
                 self.ready.push_back(lane);
                 return Ok(true);
             }
