@@ -521,6 +521,14 @@ pub(super) fn next_data(file: &std::fs::File, offset: u64) -> u64 {
 fn changed_range(pending: &PendingCall, size: u64) -> Option<(u64, u64)> {
     const MOVES: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
     const CLEARS: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+    // `FS_IOC_RESVSP` to `FS_IOC_ZERO_RANGE` (linux/falloc.h): fallocate(2) as it was before.
+    const RESERVES: [u64; 5] = [
+        0x4030_5828,
+        0x4030_5829,
+        0x4030_582a,
+        0x4030_582b,
+        0x4030_5839,
+    ];
     let [_, mode, at, len, ..] = pending.call.args;
     match i64::from(pending.call.nr) {
         // What is cut off is gone, what is added is zero: the size says it all.
@@ -531,6 +539,7 @@ fn changed_range(pending: &PendingCall, size: u64) -> Option<(u64, u64)> {
         }
         libc::SYS_fallocate => Some((0, 0)),
         libc::SYS_ioctl if mode == libc::FICLONE || mode == libc::FICLONERANGE => Some((0, size)),
+        libc::SYS_ioctl if RESERVES.contains(&mode) => Some((0, size)),
         _ => None,
     }
 }
