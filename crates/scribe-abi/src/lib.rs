@@ -69,6 +69,14 @@ pub const ENTRY_PATCHED: u64 = 0x3b0;
 /// Offset of the entry from patched CPUID instructions: where to return to is in
 /// [`shared::Process::saved_ret`], all registers are the application's.
 pub const ENTRY_CPUID: u64 = 0x4c0;
+/// Offset of the code that maps the agent into an address space without one. It is position independent: the
+/// engine puts a copy somewhere in that space, [`BOOT_LEN`] bytes, the last [`BOOT_PATH_LEN`] of which are the
+/// path of the agent's image; behind it stand the number of calls to make then, and the [`BatchCall`]s.
+pub const ENTRY_BOOT: u64 = 0x600;
+/// Bytes of that code and its path.
+pub const BOOT_LEN: u64 = 0x100;
+/// Bytes of the path.
+pub const BOOT_PATH_LEN: u64 = 0x30;
 /// Longest batch that fits into the data area while leaving a page for strings.
 pub const BATCH_MAX: usize = ((AGENT_DATA_LEN - PAGE) / 64) as usize;
 /// Strings for injected calls lie in the last page of the data area.
@@ -94,7 +102,8 @@ pub struct BatchCall {
     pub nr: u64,
     /// Arguments.
     pub args: [u64; 6],
-    /// Set by the agent: what the kernel returned.
+    /// Set by the agent: what the kernel returned. Before that 0, or the address of another call's result,
+    /// which is the descriptor that this one is about.
     pub ret: i64,
 }
 

@@ -94,6 +94,7 @@ mod tests {
         at(ENTRY_CPUID, &[0x48, 0x89, 0x0c, 0x25]);
         at(ENTRY_PATCHED, &[0x48, 0x89, 0x0c, 0x25]);
         at(CALL_INSN, &[0x0f, 0x05, 0xc3]);
+        at(ENTRY_BOOT, &[0xfc, 0xbf]);
     }
 
     /// Memory of this process, as far as it belongs to a buffer.

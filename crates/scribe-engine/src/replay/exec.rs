@@ -2,7 +2,8 @@
 //! recorded mapping is put at its place.
 
 use super::*;
-use crate::record::exec::map_shared;
+use crate::machine::InjectedCall;
+use crate::record::exec::{path_of, shared_calls, traps};
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS, PAGE};
 use scribe_log::{Exec, map_kind};
 use scribe_tracee::{Mem, maps};
@@ -255,36 +256,14 @@ impl Replayer {
 
     fn fill(&mut self, id: u32, exec: &Exec) -> Result<()> {
         let tid = self.task(id).tid;
-        self.machine
-            .go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
-        while self.machine.wait_for(tid)?.stop != Stop::Syscall {
-            self.machine
-                .go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
-        }
         let stopped = self.machine.stopped(tid)?;
         let base = stopped.regs()?;
         crate::regs::begin_xstate(stopped)?;
         let space = AddressSpace::open(tid)?;
-        let mut calls: Vec<(i64, [u64; 6])> = vec![
-            (
-                libc::SYS_arch_prctl,
-                [crate::record::exec::ARCH_SET_CPUID, 0, 0, 0, 0, 0],
-            ),
-            (
-                libc::SYS_prctl,
-                [
-                    libc::PR_SET_TSC as u64,
-                    libc::PR_TSC_SIGSEGV as u64,
-                    0,
-                    0,
-                    0,
-                    0,
-                ],
-            ),
-        ];
+        let mut calls = traps().to_vec();
         for map in maps::read(tid) {
             if !scribe_abi::is_ours(map.start, map.end) && map.start < 1 << 47 {
-                calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]));
+                calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]).into());
             }
         }
         // Files are opened by the task itself, through the replayer's descriptors.
@@ -297,58 +276,70 @@ impl Replayer {
                 wanted.push(map.file);
             }
         }
-        // Paths lie in the last page of the agent's data, 32 bytes each.
-        if wanted.len() > PAGE as usize / 32 {
+        // Paths lie in the last page of the agent's data, 32 bytes each; the last is that of the shared memory.
+        if wanted.len() >= PAGE as usize / 32 {
             return Err(ReplayError::Log("an exec event maps too many files".into()));
         }
         let first_open = calls.len();
-        let mut paths = vec![0; wanted.len() * 32];
+        let mut paths = vec![0; (wanted.len() + 1) * 32];
         for (i, file) in wanted.iter().enumerate() {
-            let file = self.files.get(*file)?;
-            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            let path = path_of(&*self.files.get(*file)?);
             paths[i * 32..][..path.len()].copy_from_slice(path.as_bytes());
             let at = AGENT_STRINGS + i as u64 * 32;
-            calls.push((libc::SYS_openat, [libc::AT_FDCWD as u64, at, 0, 0, 0, 0]));
+            calls.push((libc::SYS_openat, [libc::AT_FDCWD as u64, at, 0, 0, 0, 0]).into());
         }
-        space.mem.write(AGENT_STRINGS, &paths)?;
-        let opened = self.machine.batch(tid, &space.mem, &base, &calls)?;
-        space.mem.write(AGENT_STRINGS, &vec![0; paths.len()])?;
-        let mut calls: Vec<(i64, [u64; 6])> = Vec::new();
         for section in &exec.sections {
             let Section::ExecMap(map) = section else {
                 continue;
             };
             let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
-            let (mut fd, mut offset) = (u64::MAX, 0);
+            let (mut of, mut offset) = (None, 0);
             match wanted.iter().position(|file| *file == map.file) {
-                Some(at) => (fd, offset) = (opened[first_open + at] as u64, map.offset),
+                Some(at) => (of, offset) = (Some(first_open + at), map.offset),
                 None => flags |= libc::MAP_ANONYMOUS,
             }
             if map.kind == map_kind::STACK {
                 flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK | libc::MAP_NORESERVE;
             }
             let len = map.end.saturating_sub(map.start);
-            let args = [map.start, len, map.prot.into(), flags as u64, fd, offset];
-            calls.push((libc::SYS_mmap, args));
+            let args = [
+                map.start,
+                len,
+                map.prot.into(),
+                flags as u64,
+                u64::MAX,
+                offset,
+            ];
+            let nr = libc::SYS_mmap;
+            calls.push(InjectedCall { nr, args, of });
         }
         for (i, _) in wanted.iter().enumerate() {
-            calls.push((
-                libc::SYS_close,
-                [opened[first_open + i] as u64, 0, 0, 0, 0, 0],
-            ));
+            calls.push(InjectedCall::of(libc::SYS_close, [0; 6], first_open + i));
         }
+        let maps_shared = calls.len() + 1;
+        if let Some(shared) = &self.shared {
+            let path = path_of(&shared.file);
+            paths[wanted.len() * 32..][..path.len()].copy_from_slice(path.as_bytes());
+            let at = AGENT_STRINGS + wanted.len() as u64 * 32;
+            calls.extend(shared_calls(at, calls.len()));
+        }
+        space.mem.write(AGENT_STRINGS, &paths)?;
         let results = self.machine.batch(tid, &space.mem, &base, &calls)?;
+        paths.fill(0);
+        space.mem.write(AGENT_STRINGS, &paths)?;
         self.machine.take_strays(tid);
-        for ((nr, args), got) in calls.iter().zip(results) {
-            if *nr == libc::SYS_mmap && got as u64 != args[0] {
-                let error = std::io::Error::from_raw_os_error(-got.max(-4095) as i32);
-                let what = format!("mapping the recorded address {:#x}", args[0]);
+        self.machine.cpuid_faults = results[0] >= 0;
+        for (i, (call, got)) in calls.iter().zip(&results).enumerate() {
+            if call.nr == libc::SYS_mmap && *got as u64 != call.args[0] && i != maps_shared {
+                let error = std::io::Error::from_raw_os_error(-got.max(&-4095) as i32);
+                let what = format!("mapping the recorded address {:#x}", call.args[0]);
                 return Err(ReplayError::Setup { what, error });
             }
         }
-        if let Some(shared) = &self.shared {
-            let mapped = map_shared(&mut self.machine, tid, &space.mem, &base, shared)?;
-            space.agent.set(mapped);
+        if self.shared.is_some() {
+            space
+                .agent
+                .set(results[maps_shared] as u64 == scribe_abi::shared::SHARED_BASE);
         }
         self.write_contents(id, &space.mem, exec)?;
         let stopped = self.machine.stopped(tid)?;
