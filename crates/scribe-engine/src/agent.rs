@@ -10,7 +10,7 @@ use scribe_abi::{
     AGENT_BASE, AGENT_CODE_LEN, AGENT_END, CALL_AFTER, CALL_BAIL, CALL_BEGIN, CALL_INSN, ENTRY_ASK,
     ENTRY_CPUID_PASSED, ENTRY_FAULT, ENTRY_PASSED, PAGE, PROCESS, STUB_COUNT, STUBS,
 };
-use scribe_kernel::signal::Dispositions;
+use scribe_kernel::signal::{Disposition, Dispositions};
 use scribe_tracee::patch::{Extent, Kind as SiteKind, Site};
 use scribe_tracee::{Mem, Regs, Result};
 use std::cell::RefCell;
@@ -132,6 +132,28 @@ impl Shared {
         let [d, i] = &self.config().outputs[which];
         d.store(dev, Relaxed);
         i.store(ino, Relaxed);
+    }
+
+    /// A file is in the log from now on, with this number. `identity`: see [`shared::KnownFile`].
+    pub fn file_known(&self, identity: [u64; 5], id: u32) {
+        let first = shared::place_of_file(identity[1]);
+        let places = &self.config().files[first..first + shared::KNOWN_FILES_NEAR];
+        if let Some(free) = places.iter().find(|file| file.id.load(Relaxed) == 0) {
+            for (to, word) in free.identity.iter().zip(identity) {
+                to.store(word, Relaxed);
+            }
+            free.id.store(id, Release);
+        }
+    }
+
+    /// A replay has this file of the log open.
+    pub fn file_opened(&self, id: u32, file: &File) {
+        use std::os::fd::AsRawFd;
+        let config = self.config();
+        if let Some(opened) = config.opened.get(id as usize) {
+            config.engine.store(std::process::id(), Relaxed);
+            opened.store(file.as_raw_fd() as u32 + 1, Release);
+        }
     }
 
     /// A file is mapped and shared from now on.
@@ -452,10 +474,15 @@ pub fn give_up_call(place: Place, regs: &mut Regs) -> bool {
 const SAVED_RET: u64 = PROCESS + 16;
 
 /// Where the number of its texts stands, and behind it their bounds: see [`shared::Process`].
-pub const TEXT_BOUNDS: u64 = PROCESS + 24;
+pub const TEXT_BOUNDS: u64 = PROCESS + 32;
+
+/// Where, in a replayed process, stands the end of its heap.
+pub const BRK: u64 = PROCESS + 24;
+
+const _: () = assert!(std::mem::offset_of!(shared::Process, brk) == 24);
 
 const _: () = assert!(std::mem::offset_of!(shared::Process, saved_ret) == 16);
-const _: () = assert!(std::mem::offset_of!(shared::Process, text_count) == 24);
+const _: () = assert!(std::mem::offset_of!(shared::Process, text_count) == 32);
 
 /// Answers a patched CPUID that came to the engine, and lets the task go on behind it.
 pub fn answer_cpuid(cpuid: &crate::cpu::Cpuid, mem: &Mem, regs: &mut Regs) -> Result<()> {
@@ -479,6 +506,35 @@ pub fn tell_actions<'a>(
     let sharing = tasks.filter(|(theirs, _)| Rc::ptr_eq(theirs, of));
     for area in sharing.filter_map(|(_, area)| area) {
         area.default_actions.store(defaults, Relaxed);
+    }
+}
+
+/// Tells a task's agent what it has to know of the task's dispositions.
+pub fn lend_actions(area: &TaskSlot, sighand: &Rc<RefCell<Dispositions>>, alone: bool) {
+    let own = alone && Rc::strong_count(sighand) == 1;
+    let known = sighand.borrow();
+    area.default_actions.store(known.defaults().0, Relaxed);
+    area.unset_actions.store(known.unset().0, Relaxed);
+    area.once_actions.store(known.once().0, Relaxed);
+    area.own_actions.store(own.into(), Relaxed);
+    area.noting.store(0, Relaxed);
+    area.noted.store(0, Relaxed);
+}
+
+/// Takes over what a task's agent has made of its dispositions.
+pub fn take_actions(area: &TaskSlot, sighand: &RefCell<Dispositions>) {
+    let noted = area.noted.swap(0, Acquire) as usize;
+    for note in area.notes.iter().take(noted) {
+        let [signal, words @ ..] = note;
+        let mut bytes = [0; 32];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+        }
+        let action = Disposition::from_bytes(&bytes);
+        // One that it cannot have is not there.
+        let _ = sighand
+            .borrow_mut()
+            .sigaction(signal.load(Relaxed) as u32, Some(action));
     }
 }
 

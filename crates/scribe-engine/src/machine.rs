@@ -1,9 +1,7 @@
 //! The traced tasks as the kernel has them: who is stopped, who runs, what was reported and not
 //! looked at yet; and calls injected into a stopped task. Recorder and replayer drive it.
 
-use scribe_abi::{
-    AGENT_BASE, AGENT_DATA, AGENT_STRINGS, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_SYSCALL,
-};
+use scribe_abi::{AGENT_BASE, AGENT_DATA, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_SYSCALL};
 use scribe_tracee::{
     Error, Event, Mem, Regs, Result, Running, Stop, Stopped, Tid, WaitEvent, inject, wait,
 };
@@ -321,23 +319,6 @@ impl Machine {
             results.extend(batch_results(mem, part.len())?);
         }
         Ok(results)
-    }
-
-    /// Opens, in `tid`, a file that the engine has open; returns the descriptor there.
-    pub fn pass_fd(
-        &mut self,
-        tid: Tid,
-        mem: &Mem,
-        base: &Regs,
-        fd: i32,
-        flags: i32,
-    ) -> Result<i64> {
-        let path = format!("/proc/{}/fd/{fd}\0", std::process::id());
-        mem.write(AGENT_STRINGS, path.as_bytes())?;
-        let args = [libc::AT_FDCWD as u64, AGENT_STRINGS, flags as u64, 0, 0, 0];
-        let got = self.inject(tid, base, libc::SYS_openat, args)?;
-        mem.write(AGENT_STRINGS, &vec![0; path.len()])?;
-        Ok(got)
     }
 }
 

@@ -14,6 +14,7 @@ mod plan;
 mod record;
 mod replay;
 mod ring;
+mod shape;
 mod token;
 
 use core::sync::atomic::Ordering::Relaxed;

@@ -83,7 +83,9 @@ impl Recorder {
     /// and lets the program begin.
     pub(super) fn new_program(&mut self, id: u32) -> Result<()> {
         let tid = self.task(id).tid;
-        let app = self.machine.stopped(tid)?.regs()?;
+        // As they are at the end of the call, which sets its result only then.
+        let mut app = self.machine.stopped(tid)?.regs()?;
+        app.rax = 0;
         // __USER32_CS
         if app.cs == 0x23 {
             return Err(RecordError::Foreign(tid));

@@ -96,6 +96,10 @@ impl Recorder {
             path: path.as_bytes().into(),
         };
         self.log.append(META, |out| Record::File(info).encode(out));
+        if let Some(shared) = &self.shared {
+            let (dev, ino, size, mtime, nanos) = key;
+            shared.file_known([dev, ino, size, mtime as u64, nanos as u64], id);
+        }
         id
     }
 }

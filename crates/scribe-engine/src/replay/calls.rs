@@ -172,7 +172,7 @@ impl Replayer {
     }
 
     /// What a call does to memory that code may have been translated from.
-    fn code_may_change(&self, id: u32, nr: i64, args: &[u64; 6]) {
+    pub(super) fn code_may_change(&self, id: u32, nr: i64, args: &[u64; 6]) {
         match nr {
             libc::SYS_mmap
             | libc::SYS_munmap

@@ -2,6 +2,7 @@
 //! recorded mapping is put at its place.
 
 use super::*;
+use crate::agent::BRK;
 use crate::machine::InjectedCall;
 use crate::record::exec::{path_of, shared_calls, traps};
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS, PAGE};
@@ -60,7 +61,7 @@ impl Replayer {
         if let Some(shared) = &shared {
             shared.set_cpuid(cpuid.leaves());
         }
-        let files = ReplayFiles::new(&log);
+        let files = ReplayFiles::new(&log, shared.clone());
         let mut replayer = Replayer {
             machine: Machine::new(sud),
             log,
@@ -353,7 +354,7 @@ impl Replayer {
             .ok_or_else(|| ReplayError::Log("an exec event does not hold the registers".into()))?;
         for section in &exec.sections {
             if let Section::Brk(brk) = section {
-                space.brk.set(brk);
+                space.mem.write(BRK, &brk.to_le_bytes())?;
             }
         }
         let task = self.tasks.get_mut(&id).expect("the task exists");

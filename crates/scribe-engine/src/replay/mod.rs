@@ -326,8 +326,9 @@ impl Replayer {
         };
         let task = self.task_mut(id);
         if let Some(area) = task.area.as_ref().filter(|_| task.state == State::Running) {
-            // Its agent may have changed it.
+            // Its agent may have changed them.
             task.mask = area.mask.load(std::sync::atomic::Ordering::Relaxed);
+            crate::agent::take_actions(area, &task.sighand);
         }
         match event.stop {
             Stop::Signal(signal) => self.on_signal_stop(id, signal),
