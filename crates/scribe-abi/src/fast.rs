@@ -6,7 +6,7 @@ pub const MAX_BUFS: usize = 4;
 /// Most elements of an iovec on the fast path.
 pub const MAX_IOVEC: usize = 16;
 /// Most rows.
-pub const MAX_ROWS: usize = 768;
+pub const MAX_ROWS: usize = 1280;
 /// Numbers of calls that may have a row are below this.
 pub const MAX_NR: usize = 512;
 /// Longest transfer of the kernel (`MAX_RW_COUNT`, include/linux/fs.h).

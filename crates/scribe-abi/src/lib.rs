@@ -41,6 +41,8 @@ pub const ENTRY_SYSCALL: u64 = 0x200;
 pub const AFTER_SYSCALL: u64 = ENTRY_SYSCALL + 2;
 /// Offset of the batch loop: rdi = first [`BatchCall`], rsi = how many.
 pub const ENTRY_BATCH: u64 = 0x210;
+/// Offset of `mov %rbx, %rax; syscall; int3`: for calls in a stop from which the kernel goes on with a result in rax.
+pub const ENTRY_CALL: u64 = 0x2e0;
 /// Offset of a lone `int3`: a task that is only to come back to the engine is sent here.
 pub const ENTRY_TRAP: u64 = 0x2f0;
 /// Offset of the `int3` by which a patched place hands its call to the engine. All registers are

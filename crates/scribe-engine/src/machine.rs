@@ -1,11 +1,13 @@
 //! The traced tasks as the kernel has them: who is stopped, who runs, what was reported and not
 //! looked at yet; and calls injected into a stopped task. Recorder and replayer drive it.
 
-use scribe_abi::{AGENT_BASE, AGENT_DATA, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_SYSCALL};
+use scribe_abi::{AGENT_BASE, AGENT_DATA, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_CALL};
 use scribe_tracee::{
     Error, Event, Mem, Regs, Result, Running, Stop, Stopped, Tid, WaitEvent, inject, wait,
 };
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 /// How a task is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,15 @@ pub struct Machine {
     pub stops: u64,
     /// CPUID faults in the tasks.
     pub cpuid_faults: bool,
+    /// The last report came soon: so may the next.
+    quick: Cell<bool>,
+    /// How many there are to run on.
+    processors: usize,
 }
+
+/// How long a report that may come soon is looked for before the thread sleeps: about what it takes to wake one
+/// that sleeps on an idle processor, which under a hypervisor is many times what a stop costs otherwise.
+const PATIENCE: Duration = Duration::from_micros(50);
 
 impl Drop for Machine {
     fn drop(&mut self) {
@@ -55,6 +65,8 @@ impl Machine {
             sud,
             stops: 0,
             cpuid_faults: false,
+            quick: Cell::new(false),
+            processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
         }
     }
 
@@ -140,10 +152,24 @@ impl Machine {
     }
 
     fn wait(&self, tid: Tid, block: bool) -> Result<Option<WaitEvent>> {
-        if block && self.cpuid_faults {
+        if !block {
+            return wait::wait(tid, false);
+        }
+        if self.cpuid_faults {
             crate::faulting::begin();
         }
-        wait::wait(tid, block)
+        let begin = Instant::now();
+        if self.quick.get() {
+            while begin.elapsed() < PATIENCE {
+                if let Some(event) = wait::wait(tid, false)? {
+                    return Ok(Some(event));
+                }
+            }
+        }
+        let event = wait::wait(tid, true);
+        let quick = self.processors > 1 && begin.elapsed() < 2 * PATIENCE;
+        self.quick.set(quick);
+        event
     }
 
     /// The task, which must be stopped; one that is not was killed under our hands.
@@ -285,7 +311,9 @@ impl Machine {
 
     /// Makes one call in `tid` and returns its result. The caller restores the registers.
     pub fn inject(&mut self, tid: Tid, base: &Regs, nr: i64, args: [u64; 6]) -> Result<i64> {
-        self.inject_at(tid, base, AGENT_BASE + ENTRY_SYSCALL, nr, args)
+        let mut regs = inject::call_regs(base, AGENT_BASE + ENTRY_CALL, nr as u64, &args);
+        regs.rbx = nr as u64;
+        Ok(self.run_agent(tid, &regs)?.rax as i64)
     }
 
     /// The same through another `syscall; int3`.

@@ -10,9 +10,8 @@ use scribe_abi::fast::{
     len, nested, out,
 };
 
-/// Calls with more rows than this would be slow to look up; they are those whose commands are many
-/// (`ioctl`, `prctl`).
-const MOST_ROWS: usize = 48;
+/// Calls with more rows than this would be slower to look up than a stop is.
+const MOST_ROWS: usize = 400;
 
 /// The table for the agent.
 pub fn fast_table() -> Box<FastTable> {

@@ -44,6 +44,11 @@ global_asm!(
     "jmp 2b",
     "3:",
     "int3",
+    ".org scribe_agent_entry + 0xe0, 0xcc",
+    // 0x2e0: the number is in rbx.
+    "mov rax, rbx",
+    "syscall",
+    "int3",
     ".org scribe_agent_entry + 0xf0, 0xcc",
     // 0x2f0: a place to trap at.
     "int3",

@@ -205,8 +205,8 @@ impl Replayer {
             area.mask.store(task.mask, Relaxed);
             lend_actions(area, &task.sighand, true);
             // What code was translated from must not change behind our back.
-            let translated = task.space.translation.borrow().is_some();
-            area.may_shape.store((!translated).into(), Relaxed);
+            let plain = matches!(task.space.translation.try_borrow().as_deref(), Ok(None));
+            area.may_shape.store(plain.into(), Relaxed);
             // While a point between two sync points is looked for there are no records to take.
             let pending = task.search.is_some() || has_data;
             area.pending.store(pending.into(), Relaxed);
