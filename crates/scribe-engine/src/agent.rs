@@ -14,7 +14,7 @@ use scribe_kernel::signal::{Disposition, Dispositions};
 use scribe_tracee::patch::{Extent, Kind as SiteKind, Site};
 use scribe_tracee::{Mem, Regs, Result};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::Deref;
 use std::os::fd::FromRawFd;
@@ -559,9 +559,9 @@ pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
 /// The patched places of an address space.
 #[derive(Clone, Default)]
 pub struct Sites {
-    by_start: BTreeMap<u64, (Site, Vec<u8>)>,
+    by_start: Rc<BTreeMap<u64, (Site, Vec<u8>)>>,
     /// Also those whose bytes were put back since: a task may still be in the agent on behalf of one.
-    by_stub: Vec<Site>,
+    by_stub: Rc<Vec<Site>>,
     /// How often calls from a place that is not patched came up; `u32::MAX`: it cannot be.
     pub tried: HashMap<u64, u32>,
     /// Mappings known to be program text, with what is known of their file.
@@ -600,8 +600,16 @@ impl Sites {
     ) -> Result<Vec<Site>> {
         let first = self.by_stub.len() as u64;
         let mut stubs = Vec::new();
-        // A page is read and written once: each access costs more than the copying.
-        let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        // A page is read and written once, all are read at once: each access costs more than the copying.
+        let inside = wanted
+            .iter()
+            .flat_map(|site| [site.start(), site.end() - 1]);
+        let addrs: BTreeSet<u64> = inside.map(|at| at & !(PAGE - 1)).collect();
+        let addrs: Vec<u64> = addrs.into_iter().collect();
+        let bytes = mem.read_pieces(&addrs, PAGE as usize)?;
+        let bytes = bytes.chunks_exact(PAGE as usize).map(<[u8]>::to_vec);
+        let mut pages: BTreeMap<u64, Vec<u8>> = addrs.into_iter().zip(bytes).collect();
+        let mut changed = BTreeSet::new();
         let mut done = Vec::new();
         for (i, site) in wanted.iter().enumerate() {
             let Some(stub) = self.next_stub() else {
@@ -612,9 +620,6 @@ impl Sites {
             let from = site.start() & !(PAGE - 1);
             while from + (window.len() as u64) < site.end() {
                 let at = from + window.len() as u64;
-                if let std::collections::btree_map::Entry::Vacant(page) = pages.entry(at) {
-                    page.insert(mem.read_vec(at, PAGE as usize)?);
-                }
                 window.extend_from_slice(&pages[&at]);
             }
             let original =
@@ -627,13 +632,14 @@ impl Sites {
                 continue;
             };
             stubs.extend_from_slice(&stub);
-            self.by_stub.push(site);
-            self.by_start
-                .insert(site.start(), (site, original.to_vec()));
+            Rc::make_mut(&mut self.by_stub).push(site);
+            Rc::make_mut(&mut self.by_start).insert(site.start(), (site, original.to_vec()));
             for (i, byte) in jump.iter().enumerate() {
                 let addr = at + i as u64;
-                if let Some(page) = pages.get_mut(&(addr & !(PAGE - 1))) {
+                let start = addr & !(PAGE - 1);
+                if let Some(page) = pages.get_mut(&start) {
                     page[(addr % PAGE) as usize] = *byte;
+                    changed.insert(start);
                 }
             }
             done.push(site);
@@ -642,8 +648,8 @@ impl Sites {
             return Ok(done);
         }
         mem.write(STUBS + first * scribe_abi::STUB_SIZE, &stubs)?;
-        for (at, page) in pages {
-            mem.write(at, &page)?;
+        for (at, page) in pages.iter().filter(|(at, _)| changed.contains(at)) {
+            mem.write(*at, page)?;
         }
         Ok(done)
     }
@@ -680,7 +686,7 @@ impl Sites {
             .collect();
         let mut gone = Vec::new();
         for at in hit {
-            if let Some((site, original)) = self.by_start.remove(&at) {
+            if let Some((site, original)) = Rc::make_mut(&mut self.by_start).remove(&at) {
                 // What was unmapped meanwhile needs no restoring.
                 let _ = mem.write(site.start(), &original);
                 gone.push(site);

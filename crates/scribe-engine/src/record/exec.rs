@@ -133,9 +133,7 @@ impl Recorder {
             .filter(|i| *i != 0)
             .collect();
         space.sites.borrow_mut().no_loader = files.len() == 1;
-        let text = |map: &&maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
-        let texts = before.iter().filter(text).map(|map| (map.start, map.end));
-        self.settle_into_new_program(id, space, app, texts.collect())
+        self.settle_into_new_program(id, space, app, before)
     }
 
     fn settle_into_new_program(
@@ -143,7 +141,7 @@ impl Recorder {
         id: u32,
         space: AddressSpace,
         mut app: Regs,
-        texts: Vec<(u64, u64)>,
+        mappings: Vec<maps::Mapping>,
     ) -> Result<()> {
         app.orig_rax = u64::MAX;
         let task = self.tasks.get_mut(&id).expect("the task exists");
@@ -174,7 +172,7 @@ impl Recorder {
         // Alone in its memory: a lane of its own, unless it has one already.
         let alone = self.lanes[&old_lane].members.len() == 1;
         let lane = if alone { old_lane } else { self.next_lane };
-        self.write_exec(id, old_lane, lane)?;
+        self.write_exec(id, old_lane, lane, &mappings)?;
         if !alone {
             self.next_lane += 1;
             self.release(id, Left::AfterEvent);
@@ -186,22 +184,32 @@ impl Recorder {
             self.lane_changed(old_lane)?;
         }
         self.agent_for(id)?;
-        for (start, end) in texts {
-            self.patch_known(id, start, end)?;
+        let text = |map: &&maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
+        for map in mappings.iter().filter(text) {
+            self.patch_known(id, map.start, map.end, &mappings)?;
         }
         self.want_token(id, Ready::Resume);
         Ok(())
     }
 
-    /// Writes the event: mappings, what they hold beside the files' content, registers.
-    fn write_exec(&mut self, id: u32, lane: u32, new_lane: u32) -> Result<()> {
+    /// Writes the event: mappings, what they hold beside the files' content, registers. `mappings` are those
+    /// that exec made.
+    fn write_exec(
+        &mut self,
+        id: u32,
+        lane: u32,
+        new_lane: u32,
+        mappings: &[maps::Mapping],
+    ) -> Result<()> {
         let task = self.task(id);
         let (tid, tgid, app, space) = (task.tid, task.tgid, task.app, task.space.clone());
         let pages = pagemap::Pagemap::open(tid);
         let mut described = Vec::new();
         let mut zeroes = Vec::new();
         let mut contents: Vec<(u64, Vec<u8>)> = Vec::new();
-        for mut map in maps::read(tid) {
+        // Of the mappings of a file the last that was opened, and its number.
+        let mut last: Option<(u64, u64, Rc<std::fs::File>, u32)> = None;
+        for mut map in mappings.iter().cloned() {
             if scribe_abi::is_ours(map.start, map.end) || map.start >= 1 << 47 {
                 continue;
             }
@@ -212,14 +220,19 @@ impl Recorder {
                 name if name.starts_with("[vvar") => continue,
                 _ => map_kind::NORMAL,
             };
-            let opened = if map.ino != 0 {
-                open_mapped(tid, &map)
-            } else {
-                None
-            };
-            let file = match &opened {
-                Some(file) => self.file_id(file, &map.name),
-                None => 0,
+            let known = last.as_ref();
+            let known = known.filter(|last| (last.0, last.1) == (map.dev, map.ino));
+            let (opened, file) = match known {
+                Some((_, _, file, number)) => (Some(file.clone()), *number),
+                None if map.ino == 0 => (None, 0),
+                None => match open_mapped(tid, &map).map(Rc::new) {
+                    Some(file) => {
+                        let number = self.file_id(&file, &map.name);
+                        last = Some((map.dev, map.ino, file.clone(), number));
+                        (Some(file), number)
+                    }
+                    None => (None, 0),
+                },
             };
             match kind {
                 map_kind::STACK => {

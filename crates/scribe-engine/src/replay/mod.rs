@@ -835,7 +835,10 @@ impl Replayer {
         let asked = self
             .machine
             .stopped(task.tid)
-            .and_then(|stopped| stopped.set_regs(&regs))
+            .and_then(|stopped| {
+                stopped.end_unseen()?;
+                stopped.set_regs(&regs)
+            })
             .and_then(|()| self.machine.go(task.tid, Go::Agent, 0));
         if asked.is_err() {
             scribe_tracee::kill(task.tgid, task.tid, libc::SIGKILL);
