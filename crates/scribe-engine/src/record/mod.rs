@@ -829,6 +829,7 @@ impl Recorder {
         self.stats.stops = self.machine.stops;
         self.log.drain_all();
         self.texts.save();
+        self.files.save();
         let (events, switches, calls) = self.log.figures();
         self.stats.slow_calls = self.stats.calls.clone();
         self.stats.events += events;
