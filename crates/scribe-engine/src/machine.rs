@@ -5,9 +5,7 @@ use scribe_abi::{AGENT_BASE, AGENT_DATA, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTR
 use scribe_tracee::{
     Error, Event, Mem, Regs, Result, Running, Stop, Stopped, Tid, WaitEvent, inject, wait,
 };
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
 
 /// How a task is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +38,7 @@ pub struct Machine {
     pub stops: u64,
     /// CPUID faults in the tasks.
     pub cpuid_faults: bool,
-    /// The last report came soon: so may the next.
-    quick: Cell<bool>,
-    /// How many there are to run on.
-    processors: usize,
 }
-
-/// How long a report that may come soon is looked for before the thread sleeps: about what it takes to wake one
-/// that sleeps on an idle processor, which under a hypervisor is many times what a stop costs otherwise.
-const PATIENCE: Duration = Duration::from_micros(50);
 
 impl Drop for Machine {
     fn drop(&mut self) {
@@ -65,8 +55,6 @@ impl Machine {
             sud,
             stops: 0,
             cpuid_faults: false,
-            quick: Cell::new(false),
-            processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
         }
     }
 
@@ -158,18 +146,7 @@ impl Machine {
         if self.cpuid_faults {
             crate::faulting::begin();
         }
-        let begin = Instant::now();
-        if self.quick.get() {
-            while begin.elapsed() < PATIENCE {
-                if let Some(event) = wait::wait(tid, false)? {
-                    return Ok(Some(event));
-                }
-            }
-        }
-        let event = wait::wait(tid, true);
-        let quick = self.processors > 1 && begin.elapsed() < 2 * PATIENCE;
-        self.quick.set(quick);
-        event
+        wait::wait(tid, true)
     }
 
     /// The task, which must be stopped; one that is not was killed under our hands.

@@ -103,7 +103,9 @@ impl Recorder {
             && task.stash.next(Mask(task.mask)).is_none()
             && !self.stops_before_call(id)
             && self.chaos.is_none()
+            && !self.gather.is_on()
             && self.holds_token(id)
+            && self.lanes[&task.lane].waiting.is_empty()
     }
 
     fn clone_made(&mut self, id: u32, child: Tid) -> Result<()> {
