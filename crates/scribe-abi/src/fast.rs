@@ -6,11 +6,17 @@ pub const MAX_BUFS: usize = 4;
 /// Most elements of an iovec on the fast path.
 pub const MAX_IOVEC: usize = 16;
 /// Most rows.
-pub const MAX_ROWS: usize = 768;
+pub const MAX_ROWS: usize = 1280;
 /// Numbers of calls that may have a row are below this.
 pub const MAX_NR: usize = 512;
 /// Longest transfer of the kernel (`MAX_RW_COUNT`, include/linux/fs.h).
 pub const MAX_RW: u64 = 0x7fff_f000;
+
+/// Flags of mmap that mean nothing at replay or could fail there: MAP_POPULATE, MAP_LOCKED, MAP_HUGETLB,
+/// MAP_FIXED_NOREPLACE, MAP_32BIT, MAP_NONBLOCK, MAP_SYNC.
+pub const MAP_DROPPED: u64 = 0x8000 | 0x2000 | 0x4_0000 | 0x10_0000 | 0x40 | 0x1_0000 | 0x8_0000;
+/// Set in the flags of a logged mapping that is replayed from memory shared between the replayed processes.
+pub const MAP_BACKED: u32 = 1 << 31;
 
 /// Direction of a buffer, seen from the kernel.
 #[allow(missing_docs)]
@@ -126,8 +132,14 @@ pub mod by {
     pub const BOTH: u8 = 2;
     /// The agent makes it: it changes the mask of blocked signals.
     pub const MASK: u8 = 3;
-    /// The agent makes it if no signal's action is another afterwards.
+    /// The agent makes it, or leaves it to the engine, by what it does to which signal's action.
     pub const ACTION: u8 = 4;
+    /// The agent makes it, and notes what it said of the task.
+    pub const NOTED: u8 = 5;
+    /// The answer is the error in [`super::FastRow::effect_arg`], in a recording and a replay.
+    pub const REFUSED: u8 = 6;
+    /// The agent makes it if the third argument is 0: it only asks.
+    pub const ASKS: u8 = 7;
 }
 
 /// Calls that the kernel does not restart when they are interrupted, whatever interrupts them:

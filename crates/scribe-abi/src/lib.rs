@@ -41,6 +41,8 @@ pub const ENTRY_SYSCALL: u64 = 0x200;
 pub const AFTER_SYSCALL: u64 = ENTRY_SYSCALL + 2;
 /// Offset of the batch loop: rdi = first [`BatchCall`], rsi = how many.
 pub const ENTRY_BATCH: u64 = 0x210;
+/// Offset of `mov %rbx, %rax; syscall; int3`: for calls in a stop from which the kernel goes on with a result in rax.
+pub const ENTRY_CALL: u64 = 0x2e0;
 /// Offset of a lone `int3`: a task that is only to come back to the engine is sent here.
 pub const ENTRY_TRAP: u64 = 0x2f0;
 /// Offset of the `int3` by which a patched place hands its call to the engine. All registers are
@@ -76,6 +78,14 @@ pub const MARKS: u64 = (MARK_RDTSC | MARK_RDTSCP) as u64;
 pub const MARK_RDTSC: u32 = 1;
 /// See [`MARKS`].
 pub const MARK_RDTSCP: u32 = 2;
+/// Offset of the code that maps the agent into an address space without one. It is position independent: the
+/// engine puts a copy somewhere in that space, [`BOOT_LEN`] bytes, the last [`BOOT_PATH_LEN`] of which are the
+/// path of the agent's image; behind it stand the number of calls to make then, and the [`BatchCall`]s.
+pub const ENTRY_BOOT: u64 = 0x600;
+/// Bytes of that code and its path.
+pub const BOOT_LEN: u64 = 0x100;
+/// Bytes of the path.
+pub const BOOT_PATH_LEN: u64 = 0x30;
 /// Longest batch that fits into the data area while leaving a page for strings.
 pub const BATCH_MAX: usize = ((AGENT_DATA_LEN - PAGE) / 64) as usize;
 /// Strings for injected calls lie in the last page of the data area.
@@ -101,7 +111,8 @@ pub struct BatchCall {
     pub nr: u64,
     /// Arguments.
     pub args: [u64; 6],
-    /// Set by the agent: what the kernel returned.
+    /// Set by the agent: what the kernel returned. Before that 0, or the address of another call's result,
+    /// which is the descriptor that this one is about.
     pub ret: i64,
 }
 

@@ -37,3 +37,7 @@ pub const ARGS: u8 = 2;
 pub const IN: u8 = 3;
 /// Section: name of a descriptor.
 pub const DESC: u8 = 9;
+/// Section: what a mapping shows. File (4 bytes), offset in it (8), length (8), protection (4), flags (4).
+pub const MAP: u8 = 8;
+/// Bytes of its content.
+pub const MAP_LEN: u64 = 28;

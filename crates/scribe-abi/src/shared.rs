@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64};
 /// Above Java's compressed pointers (32 GiB), below the scratch areas.
 pub const SHARED_BASE: u64 = 0x8_0000_0000;
 /// Bytes that [`Config`] has.
-pub const CONFIG_LEN: u64 = 32 * PAGE;
+pub const CONFIG_LEN: u64 = 64 * PAGE;
 /// Offset of the tables of descriptor classes.
 pub const FILES: u64 = CONFIG_LEN;
 /// Descriptors in a table; those above have no class.
@@ -58,6 +58,7 @@ pub const SHARED_END: u64 = SHARED_BASE + SHARED_LEN;
 
 const _: () = assert!(size_of::<Config>() as u64 <= CONFIG_LEN);
 const _: () = assert!(size_of::<Process>() as u64 <= PAGE);
+const _: () = assert!(size_of::<TaskArea>() as u64 <= STAGE);
 const _: () = assert!(FILES + FILES_FDS * FILES_SLOTS <= TASKS);
 
 /// See [`Config::devices`].
@@ -88,6 +89,34 @@ pub struct Config {
     pub cpuid_count: u32,
     /// The time-stamp counter that the recording shows.
     pub tsc: Tsc,
+    /// Files that are in the log, so that agents can name them: see [`place_of_file`].
+    pub files: [KnownFile; KNOWN_FILES],
+    /// Replay: the engine's process id, and for each number of a file the engine's descriptor of it, and 1.
+    pub engine: AtomicU32,
+    #[allow(missing_docs)]
+    pub opened: [AtomicU32; KNOWN_FILES],
+}
+
+/// A file that the log holds, or names.
+#[repr(C)]
+#[derive(Debug)]
+pub struct KnownFile {
+    /// Device, inode, size; time of the last change: seconds, nanoseconds.
+    pub identity: [AtomicU64; 5],
+    /// Its number in the log, written last; 0: the place is free.
+    pub id: AtomicU32,
+    #[allow(missing_docs)]
+    pub pad: u32,
+}
+
+/// Room for known files; those that find none are the engine's.
+pub const KNOWN_FILES: usize = 512;
+/// How many places behind its own a file may stand in.
+pub const KNOWN_FILES_NEAR: usize = 8;
+
+/// Where a file stands in [`Config::files`], or at one of the [`KNOWN_FILES_NEAR`] places from there on.
+pub const fn place_of_file(ino: u64) -> usize {
+    ino as usize % (KNOWN_FILES - KNOWN_FILES_NEAR)
 }
 
 /// A time-stamp counter that follows `CLOCK_MONOTONIC_RAW`: the CPU's traps while it is recorded.
@@ -119,6 +148,8 @@ pub struct Process {
     pub lane: u64,
     /// Where a patched CPUID returns to.
     pub saved_ret: u64,
+    /// Replay: end of the heap that `brk` moves.
+    pub brk: u64,
     /// How many of `texts` count.
     pub text_count: u64,
     /// Start and end of texts that are, or may be, patched: the engine has to know what becomes of
@@ -258,9 +289,32 @@ pub struct TaskArea {
     pub default_actions: AtomicU64,
     /// What the agent gives the kernel.
     pub kernel_mask: u64,
+    /// Where the kernel clears the thread id at the end, and the head of the list of robust futexes: the
+    /// agent may set both.
+    pub clear_tid: AtomicU64,
+    #[allow(missing_docs)]
+    pub robust_list: AtomicU64,
+    /// Nobody shares the task's dispositions, so that the agent may change them: see `noted`.
+    pub own_actions: AtomicU32,
+    /// Replay: calls that shape the address space concern nobody but the agent.
+    pub may_shape: AtomicU32,
+    /// An action is being changed.
+    pub noting: AtomicU32,
+    /// Signals whose disposition is all zero, as far as the engine knows; and those whose handler the
+    /// engine may have used up, of which the kernel does not know.
+    pub unset_actions: AtomicU64,
+    #[allow(missing_docs)]
+    pub once_actions: AtomicU64,
+    /// How many of `notes` count: what the agent changed since the engine last looked.
+    pub noted: AtomicU32,
+    /// Signal; and its `struct kernel_sigaction`: handler, flags, restorer, mask.
+    pub notes: [[AtomicU64; 5]; NOTES],
     /// See [`counter`].
     pub counters: [AtomicU64; counter::COUNT],
 }
+
+/// Room for changed actions; more are the engine's.
+pub const NOTES: usize = 64;
 
 /// The agent's stack begins here in a task area and grows downwards.
 pub const STACK_TOP: u64 = TASK_LEN;

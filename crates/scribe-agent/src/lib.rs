@@ -87,6 +87,7 @@ mod tests {
         };
         at(ENTRY_SYSCALL, &[0x0f, 0x05, 0xcc]);
         at(ENTRY_BATCH, &[0x49, 0x89, 0xfc]);
+        at(ENTRY_CALL, &[0x48, 0x89, 0xd8, 0x0f, 0x05, 0xcc]);
         at(ENTRY_TRAP, &[0xcc]);
         at(ENTRY_PASSED, &[0xcc]);
         at(ENTRY_ASK, &[0xcc, 0xc3]);
@@ -94,6 +95,7 @@ mod tests {
         at(ENTRY_CPUID, &[0x48, 0x89, 0x0c, 0x25]);
         at(ENTRY_PATCHED, &[0x48, 0x89, 0x0c, 0x25]);
         at(CALL_INSN, &[0x0f, 0x05, 0xc3]);
+        at(ENTRY_BOOT, &[0xfc, 0xbf]);
     }
 
     /// Memory of this process, as far as it belongs to a buffer.

@@ -10,11 +10,11 @@ use scribe_abi::{
     AGENT_BASE, AGENT_CODE_LEN, AGENT_END, CALL_AFTER, CALL_BAIL, CALL_BEGIN, CALL_INSN, ENTRY_ASK,
     ENTRY_CPUID_PASSED, ENTRY_FAULT, ENTRY_PASSED, PAGE, PROCESS, STUB_COUNT, STUBS,
 };
-use scribe_kernel::signal::Dispositions;
+use scribe_kernel::signal::{Disposition, Dispositions};
 use scribe_tracee::patch::{Extent, Kind as SiteKind, Site};
 use scribe_tracee::{Mem, Regs, Result};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::Deref;
 use std::os::fd::FromRawFd;
@@ -132,6 +132,28 @@ impl Shared {
         let [d, i] = &self.config().outputs[which];
         d.store(dev, Relaxed);
         i.store(ino, Relaxed);
+    }
+
+    /// A file is in the log from now on, with this number. `identity`: see [`shared::KnownFile`].
+    pub fn file_known(&self, identity: [u64; 5], id: u32) {
+        let first = shared::place_of_file(identity[1]);
+        let places = &self.config().files[first..first + shared::KNOWN_FILES_NEAR];
+        if let Some(free) = places.iter().find(|file| file.id.load(Relaxed) == 0) {
+            for (to, word) in free.identity.iter().zip(identity) {
+                to.store(word, Relaxed);
+            }
+            free.id.store(id, Release);
+        }
+    }
+
+    /// A replay has this file of the log open.
+    pub fn file_opened(&self, id: u32, file: &File) {
+        use std::os::fd::AsRawFd;
+        let config = self.config();
+        if let Some(opened) = config.opened.get(id as usize) {
+            config.engine.store(std::process::id(), Relaxed);
+            opened.store(file.as_raw_fd() as u32 + 1, Release);
+        }
     }
 
     /// A file is mapped and shared from now on.
@@ -452,10 +474,15 @@ pub fn give_up_call(place: Place, regs: &mut Regs) -> bool {
 const SAVED_RET: u64 = PROCESS + 16;
 
 /// Where the number of its texts stands, and behind it their bounds: see [`shared::Process`].
-pub const TEXT_BOUNDS: u64 = PROCESS + 24;
+pub const TEXT_BOUNDS: u64 = PROCESS + 32;
+
+/// Where, in a replayed process, stands the end of its heap.
+pub const BRK: u64 = PROCESS + 24;
+
+const _: () = assert!(std::mem::offset_of!(shared::Process, brk) == 24);
 
 const _: () = assert!(std::mem::offset_of!(shared::Process, saved_ret) == 16);
-const _: () = assert!(std::mem::offset_of!(shared::Process, text_count) == 24);
+const _: () = assert!(std::mem::offset_of!(shared::Process, text_count) == 32);
 
 /// Answers a patched CPUID that came to the engine, and lets the task go on behind it.
 pub fn answer_cpuid(cpuid: &crate::cpu::Cpuid, mem: &Mem, regs: &mut Regs) -> Result<()> {
@@ -482,6 +509,35 @@ pub fn tell_actions<'a>(
     }
 }
 
+/// Tells a task's agent what it has to know of the task's dispositions.
+pub fn lend_actions(area: &TaskSlot, sighand: &Rc<RefCell<Dispositions>>, alone: bool) {
+    let own = alone && Rc::strong_count(sighand) == 1;
+    let known = sighand.borrow();
+    area.default_actions.store(known.defaults().0, Relaxed);
+    area.unset_actions.store(known.unset().0, Relaxed);
+    area.once_actions.store(known.once().0, Relaxed);
+    area.own_actions.store(own.into(), Relaxed);
+    area.noting.store(0, Relaxed);
+    area.noted.store(0, Relaxed);
+}
+
+/// Takes over what a task's agent has made of its dispositions.
+pub fn take_actions(area: &TaskSlot, sighand: &RefCell<Dispositions>) {
+    let noted = area.noted.swap(0, Acquire) as usize;
+    for note in area.notes.iter().take(noted) {
+        let [signal, words @ ..] = note;
+        let mut bytes = [0; 32];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+        }
+        let action = Disposition::from_bytes(&bytes);
+        // One that it cannot have is not there.
+        let _ = sighand
+            .borrow_mut()
+            .sigaction(signal.load(Relaxed) as u32, Some(action));
+    }
+}
+
 /// Sends a task whose agent touched memory that is not there to where it passes its call on, for
 /// this reason.
 pub fn pass_on(regs: &mut Regs, area: &TaskSlot, why: u32) {
@@ -503,9 +559,9 @@ pub fn set_lane(mem: &Mem, address: u64) -> Result<()> {
 /// The patched places of an address space.
 #[derive(Clone, Default)]
 pub struct Sites {
-    by_start: BTreeMap<u64, (Site, Vec<u8>)>,
+    by_start: Rc<BTreeMap<u64, (Site, Vec<u8>)>>,
     /// Also those whose bytes were put back since: a task may still be in the agent on behalf of one.
-    by_stub: Vec<Site>,
+    by_stub: Rc<Vec<Site>>,
     /// How often calls from a place that is not patched came up; `u32::MAX`: it cannot be.
     pub tried: HashMap<u64, u32>,
     /// Mappings known to be program text, with what is known of their file.
@@ -544,8 +600,16 @@ impl Sites {
     ) -> Result<Vec<Site>> {
         let first = self.by_stub.len() as u64;
         let mut stubs = Vec::new();
-        // A page is read and written once: each access costs more than the copying.
-        let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        // A page is read and written once, all are read at once: each access costs more than the copying.
+        let inside = wanted
+            .iter()
+            .flat_map(|site| [site.start(), site.end() - 1]);
+        let addrs: BTreeSet<u64> = inside.map(|at| at & !(PAGE - 1)).collect();
+        let addrs: Vec<u64> = addrs.into_iter().collect();
+        let bytes = mem.read_pieces(&addrs, PAGE as usize)?;
+        let bytes = bytes.chunks_exact(PAGE as usize).map(<[u8]>::to_vec);
+        let mut pages: BTreeMap<u64, Vec<u8>> = addrs.into_iter().zip(bytes).collect();
+        let mut changed = BTreeSet::new();
         let mut done = Vec::new();
         for (i, site) in wanted.iter().enumerate() {
             let Some(stub) = self.next_stub() else {
@@ -556,9 +620,6 @@ impl Sites {
             let from = site.start() & !(PAGE - 1);
             while from + (window.len() as u64) < site.end() {
                 let at = from + window.len() as u64;
-                if let std::collections::btree_map::Entry::Vacant(page) = pages.entry(at) {
-                    page.insert(mem.read_vec(at, PAGE as usize)?);
-                }
                 window.extend_from_slice(&pages[&at]);
             }
             let original =
@@ -571,13 +632,14 @@ impl Sites {
                 continue;
             };
             stubs.extend_from_slice(&stub);
-            self.by_stub.push(site);
-            self.by_start
-                .insert(site.start(), (site, original.to_vec()));
+            Rc::make_mut(&mut self.by_stub).push(site);
+            Rc::make_mut(&mut self.by_start).insert(site.start(), (site, original.to_vec()));
             for (i, byte) in jump.iter().enumerate() {
                 let addr = at + i as u64;
-                if let Some(page) = pages.get_mut(&(addr & !(PAGE - 1))) {
+                let start = addr & !(PAGE - 1);
+                if let Some(page) = pages.get_mut(&start) {
                     page[(addr % PAGE) as usize] = *byte;
+                    changed.insert(start);
                 }
             }
             done.push(site);
@@ -586,8 +648,8 @@ impl Sites {
             return Ok(done);
         }
         mem.write(STUBS + first * scribe_abi::STUB_SIZE, &stubs)?;
-        for (at, page) in pages {
-            mem.write(at, &page)?;
+        for (at, page) in pages.iter().filter(|(at, _)| changed.contains(at)) {
+            mem.write(*at, page)?;
         }
         Ok(done)
     }
@@ -624,7 +686,7 @@ impl Sites {
             .collect();
         let mut gone = Vec::new();
         for at in hit {
-            if let Some((site, original)) = self.by_start.remove(&at) {
+            if let Some((site, original)) = Rc::make_mut(&mut self.by_start).remove(&at) {
                 // What was unmapped meanwhile needs no restoring.
                 let _ = mem.write(site.start(), &original);
                 gone.push(site);

@@ -128,13 +128,7 @@ impl Cpuid {
                 continue;
             }
             for leaf in base..=top.clamp(base, base + 0x40) {
-                for sub in 0..=max_subleaf(leaf) {
-                    let r = __cpuid_count(leaf, sub);
-                    let entry = mask([leaf, sub, r.eax, r.ebx, r.ecx, r.edx]);
-                    if entry[2..] != [0; 4] || sub == 0 {
-                        leaves.push(entry);
-                    }
-                }
+                ask(leaf, &mut leaves);
             }
         }
         Cpuid { leaves }
@@ -181,7 +175,11 @@ impl Cpuid {
 
     /// Whether this machine can run what the table promises: every feature bit in it is here.
     pub fn missing_here(&self) -> Option<String> {
-        let host = Cpuid::host();
+        let mut leaves = Vec::new();
+        for leaf in [1, 7, 0xd, 0x8000_0001] {
+            ask(leaf, &mut leaves);
+        }
+        let host = Cpuid { leaves };
         // Leaf 1 ecx/edx, leaf 7 ebx/ecx/edx, 0xd.0 eax (XCR0 bits), 0x80000001 ecx/edx.
         for (leaf, sub, register) in [
             (1, 0, 2),
@@ -215,6 +213,49 @@ pub fn max_subleaf(leaf: u32) -> u32 {
         0xf | 0x10 | 0x12 => 3,
         0x8000_001d => 5,
         _ => 0,
+    }
+}
+
+/// Appends what the CPU answers for a leaf. Asking takes an exit to the hypervisor, so subleafs that are not there, which are zero,
+/// are not asked for.
+fn ask(leaf: u32, leaves: &mut Vec<Leaf>) {
+    let cpuid = |sub: u32| {
+        let r = __cpuid_count(leaf, sub);
+        [r.eax, r.ebx, r.ecx, r.edx]
+    };
+    let first = cpuid(0);
+    let mut put = |sub: u32, [a, b, c, d]: [u32; 4]| {
+        let entry = mask([leaf, sub, a, b, c, d]);
+        if entry[2..] != [0; 4] || sub == 0 {
+            leaves.push(entry);
+        }
+    };
+    put(0, first);
+    let most = match leaf {
+        _ if first == [0; 4] => 0,
+        // The first subleaf names the highest.
+        7 | 0x14 | 0x18 | 0x1d => max_subleaf(leaf).min(first[0]),
+        _ => max_subleaf(leaf),
+    };
+    // State components: those of XCR0 are in the first subleaf, those of IA32_XSS in the second.
+    let mut components = u64::MAX;
+    for sub in 1..=most {
+        if leaf == 0xd && sub > 1 && components >> sub & 1 == 0 {
+            continue;
+        }
+        let [a, b, c, d] = cpuid(sub);
+        put(sub, [a, b, c, d]);
+        if leaf == 0xd && sub == 1 {
+            components = u64::from(first[0] | c) | u64::from(first[3] | d) << 32;
+        }
+        if leaf == 4 && a & 0x1f == 0 {
+            break;
+        }
+        if matches!(leaf, 0xb | 0x1f) && [a, b, c] == [0, 0, sub] {
+            // No level from here on: only the number of the subleaf comes back (Intel SDM, CPUID).
+            (sub + 1..=most).for_each(|sub| put(sub, [0, 0, sub, d]));
+            break;
+        }
     }
 }
 
@@ -272,5 +313,17 @@ mod tests {
         assert_eq!(table.answer(1, 5), table.answer(1, 0));
         assert_eq!(table.missing_here(), None);
         assert_ne!(table.answer(0, 0)[0], 0);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_zero() {
+        let table = Cpuid::host();
+        for leaf in (0..=table.answer(0, 0)[0].min(0x40)).filter(|leaf| *leaf != 0xd) {
+            for sub in 0..=max_subleaf(leaf) {
+                let r = __cpuid_count(leaf, sub);
+                let entry = mask([leaf, sub, r.eax, r.ebx, r.ecx, r.edx]);
+                assert_eq!(table.answer(leaf, sub), entry[2..], "{leaf:#x} {sub}");
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod cpu;
+mod faulting;
 mod machine;
 mod point;
 pub mod record;

@@ -1,9 +1,7 @@
 //! The traced tasks as the kernel has them: who is stopped, who runs, what was reported and not
 //! looked at yet; and calls injected into a stopped task. Recorder and replayer drive it.
 
-use scribe_abi::{
-    AGENT_BASE, AGENT_DATA, AGENT_STRINGS, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_SYSCALL,
-};
+use scribe_abi::{AGENT_BASE, AGENT_DATA, BATCH_MAX, BatchCall, ENTRY_BATCH, ENTRY_CALL};
 use scribe_kernel::signal::{Mask, kernel_mask};
 use scribe_tracee::{
     Error, Event, Mem, Regs, Result, Running, Stop, Stopped, Tid, WaitEvent, inject, wait,
@@ -39,6 +37,14 @@ pub struct Machine {
     pub sud: bool,
     /// Stops seen, for statistics.
     pub stops: u64,
+    /// CPUID faults in the tasks.
+    pub cpuid_faults: bool,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        crate::faulting::end();
+    }
 }
 
 impl Machine {
@@ -49,6 +55,7 @@ impl Machine {
             pending: VecDeque::new(),
             sud,
             stops: 0,
+            cpuid_faults: false,
         }
     }
 
@@ -116,7 +123,7 @@ impl Machine {
         if let Some(event) = self.pending.pop_front() {
             return Ok(Some(event));
         }
-        let event = wait::wait(-1, block)?;
+        let event = self.wait(-1, block)?;
         if let Some(event) = &event {
             self.note(event);
         }
@@ -128,9 +135,19 @@ impl Machine {
         if let Some(at) = self.pending.iter().position(|event| event.tid == tid) {
             return Ok(self.pending.remove(at).expect("position is in range"));
         }
-        let event = wait::wait(tid, true)?.ok_or(Error::Gone)?;
+        let event = self.wait(tid, true)?.ok_or(Error::Gone)?;
         self.note(&event);
         Ok(event)
+    }
+
+    fn wait(&self, tid: Tid, block: bool) -> Result<Option<WaitEvent>> {
+        if !block {
+            return wait::wait(tid, false);
+        }
+        if self.cpuid_faults {
+            crate::faulting::begin();
+        }
+        wait::wait(tid, true)
     }
 
     /// The task, which must be stopped; one that is not was killed under our hands.
@@ -283,7 +300,9 @@ impl Machine {
 
     /// Makes one call in `tid` and returns its result. The caller restores the registers.
     pub fn inject(&mut self, tid: Tid, base: &Regs, nr: i64, args: [u64; 6]) -> Result<i64> {
-        self.inject_at(tid, base, AGENT_BASE + ENTRY_SYSCALL, nr, args)
+        let mut regs = inject::call_regs(base, AGENT_BASE + ENTRY_CALL, nr as u64, &args);
+        regs.rbx = nr as u64;
+        Ok(self.run_agent(tid, &regs)?.rax as i64)
     }
 
     /// The same through another `syscall; int3`.
@@ -305,50 +324,81 @@ impl Machine {
         tid: Tid,
         mem: &Mem,
         base: &Regs,
-        calls: &[(i64, [u64; 6])],
+        calls: &[impl Copy + Into<InjectedCall>],
     ) -> Result<Vec<i64>> {
-        let mut results = Vec::with_capacity(calls.len());
+        let calls: Vec<InjectedCall> = calls.iter().map(|call| (*call).into()).collect();
+        let mut results: Vec<i64> = Vec::with_capacity(calls.len());
         for part in calls.chunks(BATCH_MAX) {
-            let mut bytes = Vec::with_capacity(part.len() * size_of::<BatchCall>());
-            for (nr, args) in part {
-                bytes.extend_from_slice(&nr.to_le_bytes());
-                args.iter()
-                    .for_each(|arg| bytes.extend_from_slice(&arg.to_le_bytes()));
-                bytes.extend_from_slice(&[0; 8]);
-            }
-            mem.write(AGENT_DATA, &bytes)?;
+            mem.write(AGENT_DATA, &InjectedCall::encode(part, &results))?;
             let mut regs = inject::call_regs(base, AGENT_BASE + ENTRY_BATCH, 0, &[0; 6]);
             (regs.rdi, regs.rsi) = (AGENT_DATA, part.len() as u64);
             self.run_agent(tid, &regs)?;
-            mem.read(AGENT_DATA, &mut bytes)?;
-            results.extend(
-                bytes
-                    .chunks_exact(64)
-                    .map(|call| i64::from_le_bytes(call[56..64].try_into().expect("eight bytes"))),
-            );
-            // Leave the area as it was, for whoever hashes or dumps it.
-            bytes.fill(0);
-            mem.write(AGENT_DATA, &bytes)?;
+            results.extend(batch_results(mem, part.len())?);
         }
         Ok(results)
     }
+}
 
-    /// Opens, in `tid`, a file that the engine has open; returns the descriptor there.
-    pub fn pass_fd(
-        &mut self,
-        tid: Tid,
-        mem: &Mem,
-        base: &Regs,
-        fd: i32,
-        flags: i32,
-    ) -> Result<i64> {
-        let path = format!("/proc/{}/fd/{fd}\0", std::process::id());
-        mem.write(AGENT_STRINGS, path.as_bytes())?;
-        let args = [libc::AT_FDCWD as u64, AGENT_STRINGS, flags as u64, 0, 0, 0];
-        let got = self.inject(tid, base, libc::SYS_openat, args)?;
-        mem.write(AGENT_STRINGS, &vec![0; path.len()])?;
-        Ok(got)
+/// A call to be made in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct InjectedCall {
+    /// Number of the call.
+    pub nr: i64,
+    /// Arguments.
+    pub args: [u64; 6],
+    /// The earlier call of the batch that opened the descriptor which this one is about: it stands in place of the
+    /// fifth argument (mmap), or the first (close).
+    pub of: Option<usize>,
+}
+
+impl From<(i64, [u64; 6])> for InjectedCall {
+    fn from((nr, args): (i64, [u64; 6])) -> InjectedCall {
+        InjectedCall { nr, args, of: None }
     }
+}
+
+impl InjectedCall {
+    /// The same about the descriptor that call number `of` opened.
+    pub fn of(nr: i64, args: [u64; 6], of: usize) -> InjectedCall {
+        let of = Some(of);
+        InjectedCall { nr, args, of }
+    }
+
+    /// As the agent reads them at [`AGENT_DATA`]. `before`: results of those that came before these.
+    pub fn encode(calls: &[InjectedCall], before: &[i64]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(size_of_val(calls));
+        for call in calls {
+            let mut args = call.args;
+            let mut at = 0;
+            match call.of {
+                Some(of) if of < before.len() => {
+                    let which = if call.nr == libc::SYS_close { 0 } else { 4 };
+                    args[which] = before[of] as u64;
+                }
+                Some(of) => {
+                    let place = (of - before.len() + 1) * size_of::<BatchCall>() - 8;
+                    at = AGENT_DATA + place as u64;
+                }
+                None => {}
+            }
+            bytes.extend_from_slice(&call.nr.to_le_bytes());
+            args.iter()
+                .for_each(|arg| bytes.extend_from_slice(&arg.to_le_bytes()));
+            bytes.extend_from_slice(&at.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// Takes the results of a batch, and leaves its memory as it was, for whoever hashes or dumps it.
+pub fn batch_results(mem: &Mem, count: usize) -> Result<Vec<i64>> {
+    let mut bytes = mem.read_vec(AGENT_DATA, count * size_of::<BatchCall>())?;
+    let calls = bytes.chunks_exact(size_of::<BatchCall>());
+    let results = calls.map(|call| i64::from_le_bytes(call[56..].try_into().expect("eight bytes")));
+    let results = results.collect();
+    bytes.fill(0);
+    mem.write(AGENT_DATA, &bytes)?;
+    Ok(results)
 }
 
 /// Code and origin of a signal, from its siginfo: `si_code`, bytes 8 to 12.

@@ -98,16 +98,67 @@ impl Memory for AddressSpace {
     }
 }
 
+/// Memory of a stopped task that is read by pages, each once: what a call leads to is gone through several times, and
+/// the strings of an execve are many.
+pub struct Pages<'a> {
+    mem: &'a Mem,
+    seen: RefCell<HashMap<u64, Option<Box<[u8]>>>>,
+}
+
+impl<'a> Pages<'a> {
+    /// Nothing is read yet.
+    pub fn new(mem: &'a Mem) -> Pages<'a> {
+        Pages {
+            mem,
+            seen: RefCell::default(),
+        }
+    }
+}
+
+impl Memory for Pages<'_> {
+    fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
+        if buf.len() > PAGE as usize || addr >= 1 << 47 {
+            return self.mem.read_some(addr, buf);
+        }
+        let mut seen = self.seen.borrow_mut();
+        let mut done = 0;
+        while done < buf.len() {
+            let at = addr + done as u64;
+            let page = seen.entry(at & !(PAGE - 1)).or_insert_with_key(|start| {
+                let mut page = vec![0; PAGE as usize].into_boxed_slice();
+                (self.mem.read_some(*start, &mut page) == page.len()).then_some(page)
+            });
+            let Some(page) = page else {
+                break;
+            };
+            let from = &page[(at % PAGE) as usize..];
+            let n = from.len().min(buf.len() - done);
+            buf[done..done + n].copy_from_slice(&from[..n]);
+            done += n;
+        }
+        done
+    }
+}
+
 /// Largest piece of memory hashed or copied at once.
 const PIECE: usize = scribe_abi::hash::PIECE;
 
 /// Calls `each` with successive pieces of `[addr, addr + len)`; stops where memory is unreadable.
-pub fn for_pieces(mem: &Mem, addr: u64, len: u64, mut each: impl FnMut(u64, &[u8])) {
+pub fn for_pieces(mem: &Mem, addr: u64, len: u64, each: impl FnMut(u64, &[u8])) {
+    pieces(|at, buf| mem.read_some(at, buf), addr, len, each);
+}
+
+fn pieces(
+    read_some: impl Fn(u64, &mut [u8]) -> usize,
+    addr: u64,
+    len: u64,
+    mut each: impl FnMut(u64, &[u8]),
+) {
     let mut buf = vec![0; PIECE.min(len as usize)];
     let mut done = 0;
     while done < len {
         let want = PIECE.min((len - done) as usize);
-        let got = mem.read_some(addr + done, &mut buf[..want]);
+        let got = read_some(addr + done, &mut buf[..want]);
         if got == 0 {
             return;
         }
@@ -118,13 +169,14 @@ pub fn for_pieces(mem: &Mem, addr: u64, len: u64, mut each: impl FnMut(u64, &[u8
 
 /// Hash of what a call reads: its number, its arguments, the memory they lead to. Verified at
 /// replay.
-pub fn input_hash(row: &Row, call: &Call, plan: &Plan, mem: &Mem) -> u32 {
+pub fn input_hash(row: &Row, call: &Call, plan: &Plan, mem: &impl Memory) -> u32 {
     let mut hash = Hash::new(call.nr);
     for arg in call.args.iter().take(row.args.len()) {
         hash.word(*arg);
     }
     for buf in plan.bufs.iter().filter(|buf| buf.input) {
-        for_pieces(mem, buf.addr, buf.cap, |_, piece| hash.bytes(piece));
+        let read = |at, to: &mut [u8]| mem.read_some(at, to);
+        pieces(read, buf.addr, buf.cap, |_, piece| hash.bytes(piece));
     }
     hash.finish()
 }

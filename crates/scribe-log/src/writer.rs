@@ -413,8 +413,7 @@ impl Sink {
         // Short recordings are to be small; long ones are not to wait for the compression.
         let level = match self.raw.len() {
             0..=0x3fff => 12,
-            0x4000..=0x1_ffff => 9,
-            0x2_0000..=0x3_ffff => 6,
+            0x4000..=0x3_ffff => 5,
             _ => self.options.level,
         };
         let behind = self.shared.lock().queue.len() > QUEUE / 2;

@@ -10,9 +10,8 @@ use scribe_abi::fast::{
     len, nested, out,
 };
 
-/// Calls with more rows than this would be slow to look up; they are those whose commands are many
-/// (`ioctl`, `prctl`).
-const MOST_ROWS: usize = 48;
+/// Calls with more rows than this would be slower to look up than a stop is.
+const MOST_ROWS: usize = 400;
 
 /// The table for the agent.
 pub fn fast_table() -> Box<FastTable> {
@@ -53,14 +52,21 @@ fn head(row: &Row) -> FastRow {
     fast
 }
 
+/// A row whose rules are not the agent's; it may know what the call does all the same.
 fn slow_row(row: &Row) -> FastRow {
-    use Special::{Brk, Madvise, Mmap, Mprotect, Munmap};
-    let both = match row.class {
-        Class::Special(special) => [Mmap, Munmap, Mprotect, Madvise, Brk].contains(&special),
-        _ => false,
+    use Special::{
+        ArchPrctlSetFs, Brk, Madvise, Mmap, Mprotect, Munmap, SetRobustList, SetTidAddress,
+    };
+    let (slow, effect_arg) = match row.class {
+        Class::Special(Mmap | Munmap | Mprotect | Madvise | Brk) => (by::BOTH, 0),
+        Class::Special(SetTidAddress | SetRobustList | ArchPrctlSetFs) => (by::NOTED, 0),
+        // The one of which nobody is told.
+        Class::Refuse(errno) if row.name == "rseq" => (by::REFUSED, errno as u8),
+        _ => (by::ENGINE, 0),
     };
     FastRow {
-        slow: if both { by::BOTH } else { by::ENGINE },
+        slow,
+        effect_arg,
         ..head(row)
     }
 }
@@ -71,6 +77,7 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         Class::Emulate => by::AGENT,
         Class::Special(Special::RtSigprocmask) => by::MASK,
         Class::Special(Special::RtSigaction) => by::ACTION,
+        Class::Special(Special::Prlimit64) => by::ASKS,
         _ => return None,
     };
     let mut fast = FastRow { slow, ..head(row) };
@@ -89,8 +96,8 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         }
         Effect::Dup { to, .. } => (effect::DUPS, NO_ARG, to.unwrap_or(NO_ARG)),
         Effect::OpensFds2 { arg } => (effect::OPENS2, NO_ARG, arg),
-        // The engine answers for ended tasks whose tracer is among the recorded.
-        Effect::Pid if !never => return None,
+        // Its results depend on more than the rules say.
+        Effect::Pid if !never && row.name == "waitid" => return None,
         // Objects that the engine does not follow, or asks the kernel about when it needs them.
         Effect::None
         | Effect::Seeks(_)

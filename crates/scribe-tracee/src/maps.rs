@@ -1,6 +1,7 @@
 //! `/proc/PID/maps`, decoded. proc_pid_maps(5).
 
 use crate::Tid;
+use std::io::Read;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,11 @@ impl Mapping {
 
 /// All mappings of a task, in order of address; empty when it is gone.
 pub fn read(tid: Tid) -> Vec<Mapping> {
-    let text = std::fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
+    // Room for most, as each read makes the kernel begin anew.
+    let mut text = Vec::with_capacity(16 << 10);
+    if let Ok(mut file) = std::fs::File::open(format!("/proc/{tid}/maps")) {
+        let _ = file.read_to_end(&mut text);
+    }
     String::from_utf8_lossy(&text)
         .lines()
         .filter_map(Mapping::parse)

@@ -31,7 +31,11 @@ pub fn write_as_allowed(tid: Tid, addr: u64, data: &[u8]) -> std::result::Result
 #[derive(Debug)]
 pub struct Mem {
     file: File,
+    tid: Tid,
 }
+
+/// Most pieces that the kernel reads at once (`UIO_MAXIOV`).
+const PIECES: usize = 1024;
 
 impl Mem {
     /// Opens the present address space of `tid`. After an exec the old handle is of no use.
@@ -40,7 +44,7 @@ impl Mem {
             .read(true)
             .write(true)
             .open(format!("/proc/{tid}/mem"))
-            .map(|file| Mem { file })
+            .map(|file| Mem { file, tid })
             .map_err(|source| match source.raw_os_error() {
                 Some(libc::ENOENT | libc::ESRCH) => Error::Gone,
                 _ => Error::Os {
@@ -84,6 +88,34 @@ impl Mem {
         let mut buf = vec![0; len];
         self.read(addr, &mut buf)?;
         Ok(buf)
+    }
+
+    /// Reads many pieces of the same length, at these addresses, one behind the other.
+    pub fn read_pieces(&self, addrs: &[u64], len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; addrs.len() * len];
+        for (some, to) in addrs.chunks(PIECES).zip(bytes.chunks_mut(PIECES * len)) {
+            let local = libc::iovec {
+                iov_base: to.as_mut_ptr().cast(),
+                iov_len: to.len(),
+            };
+            let remote = some.iter().map(|addr| libc::iovec {
+                iov_base: *addr as *mut libc::c_void,
+                iov_len: len,
+            });
+            let remote: Vec<_> = remote.collect();
+            let count = remote.len() as libc::c_ulong;
+            // SAFETY: the local vector describes `to`.
+            let got =
+                unsafe { libc::process_vm_readv(self.tid, &local, 1, remote.as_ptr(), count, 0) };
+            if got == to.len() as isize {
+                continue;
+            }
+            // Not by this way, at least: the task is another by now, or does not let itself be looked at.
+            for (addr, to) in some.iter().zip(to.chunks_mut(len)) {
+                self.read(*addr, to)?;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Reads a word.

@@ -56,7 +56,6 @@ pub fn seize_options() -> usize {
     (libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEFORK
         | libc::PTRACE_O_TRACEVFORK
-        | libc::PTRACE_O_TRACEVFORKDONE
         | libc::PTRACE_O_TRACEEXEC
         | libc::PTRACE_O_TRACEEXIT
         | libc::PTRACE_O_TRACESYSGOOD
@@ -195,7 +194,20 @@ impl Stopped {
 
     /// It is not to be killed when its tracer ends.
     pub fn spare(&self) -> Result<()> {
-        let options = seize_options() & !(libc::PTRACE_O_EXITKILL as usize);
+        self.set_options(seize_options() & !(libc::PTRACE_O_EXITKILL as usize))
+    }
+
+    /// It ends without a stop on its way out.
+    pub fn end_unseen(&self) -> Result<()> {
+        self.set_options(seize_options() & !(libc::PTRACE_O_TRACEEXIT as usize))
+    }
+
+    /// It stops when the child of its vfork has memory of its own.
+    pub fn see_vfork_done(&self) -> Result<()> {
+        self.set_options(seize_options() | libc::PTRACE_O_TRACEVFORKDONE as usize)
+    }
+
+    fn set_options(&self, options: usize) -> Result<()> {
         request(
             "PTRACE_SETOPTIONS",
             libc::PTRACE_SETOPTIONS,

@@ -20,7 +20,8 @@ const S_IFSOCK: u32 = 0o140000;
 /// Words of `struct stat`.
 const STAT: usize = 18;
 
-fn call(nr: u64, a: u64, b: u64, c: u64) -> i64 {
+/// A call of the agent's own.
+pub fn call(nr: u64, a: u64, b: u64, c: u64) -> i64 {
     let result;
     // SAFETY: calls that only look, with memory of ours.
     unsafe {
@@ -28,6 +29,12 @@ fn call(nr: u64, a: u64, b: u64, c: u64) -> i64 {
             lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
+}
+
+/// The words of a descriptor's `struct stat`, if it is open.
+pub fn stat(fd: u64) -> Option<[u64; STAT]> {
+    let mut stat = [0u64; STAT];
+    (call(FSTAT, fd, stat.as_mut_ptr() as u64, 0) == 0).then_some(stat)
 }
 
 /// The class of a descriptor (`scribe_abi::fast::class`), if it is of a simple kind.
@@ -38,12 +45,8 @@ pub fn classify(fd: u64) -> Option<u8> {
     if mapped > MAPPED {
         return None;
     }
-    let mut stat = [0u64; STAT];
-    if call(FSTAT, fd, stat.as_mut_ptr() as u64, 0) != 0 {
-        return None;
-    }
     // struct stat: st_dev, st_ino, st_nlink; st_mode and st_uid share the fourth word.
-    let [dev, ino, _, mode_uid, ..] = stat;
+    let [dev, ino, _, mode_uid, ..] = stat(fd)?;
     let (mode, uid) = (mode_uid as u32, (mode_uid >> 32) as u32);
     let same = |[d, i]: &[core::sync::atomic::AtomicU64; 2]| {
         d.load(Relaxed) == dev && i.load(Relaxed) == ino

@@ -2,7 +2,10 @@
 
 use core::arch::{asm, global_asm};
 use scribe_abi::shared::{STACK_TOP, TaskArea, reason};
-use scribe_abi::{CALL_AFTER, ENTRY_ASK, PROCESS};
+use scribe_abi::{
+    AGENT_BASE, AGENT_CODE_LEN, AGENT_DATA, BOOT_LEN, BOOT_PATH_LEN, CALL_AFTER, ENTRY_ASK,
+    ENTRY_BATCH, ENTRY_BOOT, PROCESS, STUBS,
+};
 
 global_asm!(
     ".pushsection .scribe_entry, \"ax\"",
@@ -25,12 +28,26 @@ global_asm!(
     "mov r10, [r12 + 32]",
     "mov r8, [r12 + 40]",
     "mov r9, [r12 + 48]",
+    // The descriptor that another call of the batch has opened: the fifth argument (mmap), or the
+    // first (close).
+    "mov rcx, [r12 + 56]",
+    "jrcxz 8f",
+    "mov rcx, [rcx]",
+    "mov r8, rcx",
+    "cmp eax, 3",
+    "cmove rdi, rcx",
+    "8:",
     "syscall",
     "mov [r12 + 56], rax",
     "add r12, 64",
     "dec r13",
     "jmp 2b",
     "3:",
+    "int3",
+    ".org scribe_agent_entry + 0xe0, 0xcc",
+    // 0x2e0: the number is in rbx.
+    "mov rax, rbx",
+    "syscall",
     "int3",
     ".org scribe_agent_entry + 0xf0, 0xcc",
     // 0x2f0: a place to trap at.
@@ -200,7 +217,68 @@ global_asm!(
     "mov rax, [rcx]",
     "mov rcx, [{saved_rcx}]",
     "jmp [{saved_ret}]",
+    ".org scribe_agent_entry + 0x400, 0xcc",
+    // 0x600: maps the agent. rax is whatever the kernel leaves there at the end of an execve.
+    "cld",
+    "mov edi, {data}",
+    "mov esi, {data_len}",
+    "mov edx, 3",
+    "mov r10d, {fixed} + 0x20",
+    "mov r8, -1",
+    "xor r9d, r9d",
+    "mov eax, 9",
+    "syscall",
+    "cmp rax, {data}",
+    "jne 9f",
+    "mov rdi, -100",
+    "lea rsi, [rip + scribe_agent_boot_path]",
+    "mov edx, 0x80000",
+    "xor r10d, r10d",
+    "mov eax, 257",
+    "syscall",
+    "test rax, rax",
+    "js 9f",
+    "mov rbx, rax",
+    "mov edi, {code}",
+    "mov esi, {code_len}",
+    "mov edx, 5",
+    "mov r10d, {fixed}",
+    "mov r8, rbx",
+    "xor r9d, r9d",
+    "mov eax, 9",
+    "syscall",
+    "mov rbp, rax",
+    "mov rdi, rbx",
+    "mov eax, 3",
+    "syscall",
+    "mov rax, rbp",
+    "cmp rax, {code}",
+    "jne 9f",
+    // Its calls must lie where their results can be written.
+    "mov rbx, [rip + scribe_agent_boot_calls]",
+    "lea rsi, [rip + scribe_agent_boot_calls + 8]",
+    "mov rcx, rbx",
+    "shl rcx, 6",
+    "mov edi, {data}",
+    "rep movsb",
+    "mov edi, {data}",
+    "mov rsi, rbx",
+    "mov eax, {batch}",
+    "jmp rax",
+    "9:",
+    "int3",
+    ".org scribe_agent_entry + 0x4d0, 0xcc",
+    "scribe_agent_boot_path:",
+    ".org scribe_agent_entry + 0x500, 0xcc",
+    "scribe_agent_boot_calls:",
     ".popsection",
+    data = const AGENT_DATA,
+    data_len = const STUBS - AGENT_DATA,
+    code = const AGENT_BASE,
+    code_len = const AGENT_CODE_LEN,
+    batch = const AGENT_BASE + ENTRY_BATCH,
+    // MAP_PRIVATE, MAP_FIXED_NOREPLACE
+    fixed = const 0x10_0002,
     saved_ret = const PROCESS + 16,
     saved_rcx = const PROCESS,
     lane = const PROCESS + 8,
@@ -212,6 +290,7 @@ global_asm!(
 pub const BAIL: i64 = -4096;
 
 const _: () = assert!(CALL_AFTER == 0x352 && reason::CALL != 0);
+const _: () = assert!(ENTRY_BOOT == 0x600 && BOOT_LEN - BOOT_PATH_LEN == 0xd0);
 
 unsafe extern "C" {
     fn scribe_agent_call(area: *const TaskArea, call: *const [u64; 7]) -> i64;
@@ -229,6 +308,6 @@ pub fn kernel(area: &TaskArea, call: &[u64; 7]) -> i64 {
 pub fn ask() {
     // SAFETY: the place is an int3 and a return; the engine changes no register.
     unsafe {
-        asm!("call {place}", place = in(reg) scribe_abi::AGENT_BASE + ENTRY_ASK, clobber_abi("C"));
+        asm!("call {place}", place = in(reg) AGENT_BASE + ENTRY_ASK, clobber_abi("C"));
     }
 }

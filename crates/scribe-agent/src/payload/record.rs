@@ -3,18 +3,18 @@
 use crate::copy::copy;
 use crate::descriptor::classify;
 use crate::entry::{BAIL, ask, kernel};
-use crate::mask;
+use crate::mask::{self, Action};
 use crate::plan::{Buf, Plan};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
+use crate::shape::shape;
 use crate::token::{acquire, release};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use scribe_abi::PROCESS;
 use scribe_abi::fast::{FastRow, NEVER_RESTARTED, NO_ARG, block, by, class, dir, effect};
 use scribe_abi::log::{self, ARGS, IN, OUT, RECORD_HEAD};
 use scribe_abi::shared::{
-    FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, Process, RING_LEN, STAGE, STAGE_LEN,
-    TaskArea, ask, counter, phase, reason,
+    FILES_FDS, LaneArea, NEAR_SCRATCH, NEAR_SCRATCH_LEN, RING_LEN, STAGE, STAGE_LEN, TaskArea, ask,
+    counter, phase, reason,
 };
 
 /// Longest record that is made here: one that is longer is the engine's.
@@ -46,7 +46,8 @@ fn count(area: &TaskArea, which: usize) {
     }
 }
 
-type Attempt = Result<u32, (u32, usize)>;
+/// 0, or what the engine is to do; or why it has to see the call, and what counts that.
+pub type Attempt = Result<u32, (u32, usize)>;
 
 #[inline(always)]
 fn attempt(area: &mut TaskArea) -> Attempt {
@@ -56,16 +57,21 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     }
     let config = crate::config();
     let args = area.args;
+    let mut action = Action::Keeps;
     let row = match config.table.find(area.rax & 0xffff_ffff, &args) {
         Some(row) if row.slow == by::AGENT => row,
-        Some(row) if row.slow == by::BOTH && carries(row, &args) => {
-            let ret = kernel(area, &numbers(area, &args));
-            returned(area, ret)?;
-            area.phase.store(phase::MADE, Release);
-            return Err((reason::CARRIED, counter::CARRIED));
+        Some(row) if row.slow == by::ASKS && args[2] == 0 => row,
+        Some(row) if matches!(row.slow, by::BOTH | by::NOTED | by::REFUSED) => {
+            return shape(area, lane, row);
         }
-        // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
-        Some(row) if row.slow == by::ACTION && unsafe { mask::keeps_actions(area, &args) } => row,
+        Some(row) if row.slow == by::ACTION => {
+            // SAFETY: the engine sends the task to ENTRY_FAULT where memory is not there.
+            action = unsafe { mask::action(area, &args) };
+            if matches!(action, Action::Engines) {
+                return Err((reason::CALL, counter::NO_ROW));
+            }
+            row
+        }
         Some(row) if row.slow == by::MASK => return masking(area, lane, row),
         _ => return Err((reason::CALL, counter::NO_ROW)),
     };
@@ -111,14 +117,22 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     area.hash.store(hash, Relaxed);
     area.moved.store(0, Relaxed);
     let mut made = args;
-    let asks = row.slow == by::ACTION;
+    let asks = matches!(action, Action::Keeps) && row.slow == by::ACTION;
     if asks {
         // The answer may not be the right one: then the program's memory must be as it was.
         let near = core::ptr::from_ref(area) as u64 + NEAR_SCRATCH;
         // SAFETY: this task's; one action fits.
         unsafe { plan.move_outputs(near, &mut made) };
     }
-    let ret = kernel(area, &numbers(area, &made));
+    let ret = match action {
+        Action::Keeps => kernel(area, &numbers(area, &made)),
+        // SAFETY: as above.
+        _ => unsafe {
+            mask::act(area, action, &args, |area| {
+                kernel(area, &numbers(area, &args))
+            })
+        },
+    };
     returned(area, ret)?;
     if asks {
         // SAFETY: as above.
@@ -231,26 +245,6 @@ pub fn counter(area: &mut TaskArea, with_aux: bool) -> Option<(u64, u64)> {
     Some((value, AUX))
 }
 
-/// Whether a call that shapes the address space can be made here: it names no memory of ours, nor
-/// text that may be patched.
-fn carries(row: &FastRow, args: &[u64; 6]) -> bool {
-    const BRK: u16 = 12;
-    const MADVISE: u16 = 28;
-    const MADV_FREE: u64 = 8;
-    // SAFETY: mapped as long as there is an agent; the engine changes it while the token is its.
-    let process = unsafe { &*(PROCESS as *const Process) };
-    let [start, len, advice, ..] = *args;
-    let end = start.saturating_add(len);
-    let texts = process.texts.iter().take(process.text_count as usize);
-    let text = texts.fold(false, |text, [from, to]| {
-        text | (start < *to && end > *from)
-    });
-    row.nr == BRK
-        || !(text
-            || scribe_abi::is_ours(start, end)
-            || row.nr == MADVISE && advice & 0xffff_ffff == MADV_FREE)
-}
-
 /// The same for a call that may wait while others share the lane: without the token, with outputs
 /// that go to scratch memory, so that nobody sees memory change at a moment that has no record.
 fn waiting(
@@ -321,7 +315,7 @@ fn waiting(
 }
 
 #[inline(always)]
-fn numbers(area: &TaskArea, args: &[u64; 6]) -> [u64; 7] {
+pub fn numbers(area: &TaskArea, args: &[u64; 6]) -> [u64; 7] {
     let [a, b, c, d, e, f] = *args;
     [area.rax & 0xffff_ffff, a, b, c, d, e, f]
 }
@@ -329,7 +323,7 @@ fn numbers(area: &TaskArea, args: &[u64; 6]) -> [u64; 7] {
 /// Appends what is known of a call before it is made; number, length and result are filled in
 /// afterwards.
 #[inline(always)]
-fn begin(record: &mut Writer, hash: u32, args: &[u64; 6], plan: &Plan, level: u32, keep: u64) {
+pub fn begin(record: &mut Writer, hash: u32, args: &[u64; 6], plan: &Plan, level: u32, keep: u64) {
     record.word(0);
     record.word(0);
     record.half(hash);
@@ -352,7 +346,7 @@ const EFAULT: i64 = -14;
 
 /// Whether the call was made and is over.
 #[inline(always)]
-fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
+pub fn returned(area: &TaskArea, ret: i64) -> Result<(), (u32, usize)> {
     if ret == BAIL {
         return Err((reason::CALL, counter::ASKED));
     }
@@ -408,7 +402,7 @@ fn output(record: &mut Writer, buf: &Buf, len: u64) {
 
 /// Completes the record.
 #[inline(always)]
-fn finish(
+pub fn finish(
     area: &mut TaskArea,
     lane: &LaneArea,
     row: &FastRow,

@@ -2,12 +2,13 @@
 
 use crate::copy::copy;
 use crate::entry::ask;
-use crate::mask;
+use crate::mask::{self, Action, EFAULT};
 use crate::plan::Plan;
 use crate::ring::{head, lane, place};
+use crate::shape;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use scribe_abi::fast::by;
-use scribe_abi::log::{self, ARGS, DESC, IN, OUT, RECORD_HEAD, SECTION_HEAD};
+use scribe_abi::log::{self, ARGS, DESC, IN, MAP, MAP_LEN, OUT, RECORD_HEAD, SECTION_HEAD};
 use scribe_abi::shared::{LaneArea, TaskArea, ask, counter, phase, reason};
 
 /// Answers the call in the area's registers. See `scribe_agent_main`.
@@ -63,13 +64,18 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
     }
     let len = (first >> 32) as usize;
     let args = area.args;
+    let mut action = Action::Keeps;
     let row = crate::config()
         .table
         .find(nr, &args)
         .filter(|row| match row.slow {
-            by::AGENT | by::MASK => true,
-            // SAFETY: as below.
-            by::ACTION => unsafe { mask::keeps_actions(area, &args) },
+            by::AGENT | by::MASK | by::BOTH | by::NOTED | by::REFUSED => true,
+            by::ASKS => args[2] == 0,
+            by::ACTION => {
+                // SAFETY: as below.
+                action = unsafe { mask::action(area, &args) };
+                !matches!(action, Action::Engines)
+            }
             _ => false,
         })?;
     let mut plan = Plan::new();
@@ -86,11 +92,22 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
         // What is not known here is the engine's: look before anything is written.
         let sections = (body.add(12), record.add(RECORD_HEAD + len));
         let mut simple = true;
-        each(sections, |tag, _, _| {
-            simple &= matches!(tag, OUT | ARGS | IN | DESC);
+        let mut map = None;
+        each(sections, |tag, content, len| match tag {
+            OUT | ARGS | IN | DESC => {}
+            MAP if row.slow == by::BOTH && len as u64 == MAP_LEN => map = Some(content),
+            _ => simple = false,
         });
         if !simple {
             return None;
+        }
+        let shapes = matches!(row.slow, by::BOTH | by::NOTED | by::REFUSED);
+        if shapes && !shape::repeat(area, row, &args, ret, map) {
+            return None;
+        }
+        if matches!(action, Action::Sets | Action::SetsOurs) && matches!(ret as i64, 0 | EFAULT) {
+            let words = (args[1] as *const [u64; 4]).read_unaligned();
+            mask::note(area, args[0] & 0xffff_ffff, &words);
         }
         if row.slow == by::MASK && ret == 0 {
             let (_, after) = mask::change(area, &args)?;

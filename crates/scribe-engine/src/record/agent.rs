@@ -3,7 +3,8 @@
 use super::calls::Kind;
 use super::*;
 use crate::agent::{
-    Place, answer_cpuid, behind_instruction, give_up_call, pass_on, set_lane, tell_actions,
+    Place, answer_cpuid, behind_instruction, give_up_call, lend_actions, pass_on, set_lane,
+    tell_actions,
 };
 use scribe_abi::shared::{ask, mode, phase, reason};
 use scribe_syscalls::{Call, Class, Special};
@@ -71,6 +72,7 @@ impl Recorder {
         {
             if task.area.is_none() {
                 task.area = shared.task(id);
+                task.set_exit_words(task.clear_tid, task.robust_list);
             }
             let mut files = task.files.borrow_mut();
             if files.classes.is_none() {
@@ -80,6 +82,7 @@ impl Recorder {
                 area.files.store(classes.0.address(), Relaxed);
             }
         } else {
+            (task.clear_tid, task.robust_list) = (task.clear_tid(), task.robust_list());
             task.area = None;
         }
         let lane = task.lane;
@@ -116,8 +119,7 @@ impl Recorder {
             area.pending.store(waits.into(), Relaxed);
             area.mask.store(task.mask, Relaxed);
             area.held.store(task.stash.pending().0, Relaxed);
-            let defaults = task.sighand.borrow().defaults().0;
-            area.default_actions.store(defaults, Relaxed);
+            lend_actions(area, &task.sighand, !self.ptrace.in_use());
             area.phase.store(phase::OUTSIDE, Relaxed);
             let to = if may { mode::RECORD } else { mode::PASS };
             area.mode.store(to, Relaxed);
@@ -247,7 +249,9 @@ impl Recorder {
             action,
             Action::Ignore | Action::Default(DefaultAction::Ignore | DefaultAction::Continue)
         );
-        if nothing && !blocked {
+        // What is being made of its action may be decided already.
+        let noting = task.area.as_ref().map(|area| area.noting.load(Relaxed));
+        if nothing && !blocked && noting.unwrap_or(0) == 0 {
             // Natively it would not even wake the task.
             self.undo_interruption(id)?;
         } else {

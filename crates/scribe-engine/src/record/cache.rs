@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A place: how it is patched, and a hash of the bytes that are replaced.
 pub(crate) type Place = (Extent, Kind, u32);
@@ -61,21 +61,25 @@ pub(super) fn load(key: &TextKey) -> Places {
 }
 
 fn read(key: &TextKey) -> Option<Places> {
+    decode(key, &content(&file(key)?, (HEAD + MOST * ENTRY) as u64)?)
+}
+
+/// What a file of the cache holds, at most so many bytes.
+fn content(path: &Path, most: u64) -> Option<Vec<u8>> {
     let open = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(file(key)?)
+        .open(path)
         .ok()?;
     let meta = open.metadata().ok()?;
     // SAFETY: a call without arguments.
     let me = unsafe { libc::geteuid() };
-    let most = (HEAD + MOST * ENTRY) as u64;
     if !meta.is_file() || meta.uid() != me || meta.mode() & 0o022 != 0 || meta.len() > most {
         return None;
     }
     let mut bytes = Vec::new();
     open.take(most).read_to_end(&mut bytes).ok()?;
-    decode(key, &bytes)
+    Some(bytes)
 }
 
 fn decode(key: &TextKey, bytes: &[u8]) -> Option<Places> {
@@ -126,6 +130,11 @@ fn try_save(key: &TextKey, places: &Places) -> Option<()> {
     let path = file(key)?;
     let mut all = load(key);
     all.extend(places.iter().map(|(offset, place)| (*offset, *place)));
+    replace(&path, &encode(key, &all))
+}
+
+/// Puts a new file of the cache in the place of the old one.
+fn replace(path: &Path, bytes: &[u8]) -> Option<()> {
     let directory = path.parent()?;
     DirBuilder::new()
         .recursive(true)
@@ -138,12 +147,103 @@ fn try_save(key: &TextKey, places: &Places) -> Option<()> {
         .create_new(true)
         .mode(0o600)
         .open(&new)
-        .and_then(|mut file| file.write_all(&encode(key, &all)))
-        .and_then(|()| fs::rename(&new, &path));
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&new, path));
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
     written.ok()
+}
+
+/// Device, inode, size, and times of the last change of content and of inode: seconds and nanoseconds.
+pub(super) type FileKey = [u64; 7];
+
+/// The key of a file.
+pub(super) fn file_key(meta: &fs::Metadata) -> FileKey {
+    let times = [
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ];
+    let [mtime, mtime_ns, ctime, ctime_ns] = times.map(|time| time as u64);
+    [
+        meta.dev(),
+        meta.ino(),
+        meta.size(),
+        mtime,
+        mtime_ns,
+        ctime,
+        ctime_ns,
+    ]
+}
+
+/// Hashes of files of the installed system, which take longer to compute than a short program runs. Only who may
+/// change such a file could make one wrong, and the time of the inode's last change says that it was changed.
+#[derive(Default)]
+pub(super) struct Hashes {
+    known: Option<Vec<(FileKey, [u8; 32])>>,
+    changed: bool,
+}
+
+const HASHES_MAGIC: &[u8; 8] = b"scrhash1";
+const HASH_ENTRY: usize = 7 * 8 + 32;
+/// Most hashes that are kept; the oldest go.
+const MOST_HASHES: usize = 512;
+
+impl Hashes {
+    fn file() -> Option<PathBuf> {
+        Some(directory()?.join("hashes"))
+    }
+
+    fn load() -> Option<Vec<(FileKey, [u8; 32])>> {
+        let bytes = content(&Hashes::file()?, (8 + MOST_HASHES * HASH_ENTRY) as u64)?;
+        let entries = bytes.strip_prefix(HASHES_MAGIC)?.chunks_exact(HASH_ENTRY);
+        let decode = |entry: &[u8]| {
+            let mut key = FileKey::default();
+            let mut hash = [0; 32];
+            for (word, bytes) in key.iter_mut().zip(entry.chunks_exact(8)) {
+                *word = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+            }
+            hash.copy_from_slice(&entry[56..]);
+            (key, hash)
+        };
+        Some(entries.map(decode).collect())
+    }
+
+    /// The hash of a file, if it is known.
+    pub(super) fn get(&mut self, key: &FileKey) -> Option<[u8; 32]> {
+        let known = self
+            .known
+            .get_or_insert_with(|| Hashes::load().unwrap_or_default());
+        known
+            .iter()
+            .find(|(of, _)| of == key)
+            .map(|(_, hash)| *hash)
+    }
+
+    /// Keeps a hash.
+    pub(super) fn put(&mut self, key: FileKey, hash: [u8; 32]) {
+        if let Some(known) = &mut self.known {
+            known.push((key, hash));
+            self.changed = true;
+        }
+    }
+
+    /// Keeps what is new for the next recording. Failing is no harm.
+    pub(super) fn save(&self) {
+        let (Some(known), true) = (&self.known, self.changed) else {
+            return;
+        };
+        let mut bytes = HASHES_MAGIC.to_vec();
+        for (key, hash) in &known[known.len().saturating_sub(MOST_HASHES)..] {
+            bytes.extend(key.iter().flat_map(|word| word.to_le_bytes()));
+            bytes.extend_from_slice(hash);
+        }
+        if let Some(file) = Hashes::file() {
+            let _ = replace(&file, &bytes);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use super::placing::Outputs;
 use super::*;
-use crate::state::{for_pieces, input_hash};
-use scribe_syscalls::{Block, Call, Class, Dir, Plan, Row};
+use crate::state::{Pages, for_pieces, input_hash};
+use scribe_syscalls::{Block, Call, Class, Dir, Memory, Plan, Row};
 use scribe_tracee::inject::{call_args, call_regs};
 
 /// Outputs longer than this are written as `Data` records of this length before the event.
@@ -198,9 +198,9 @@ impl Recorder {
         kind: Kind,
     ) -> PendingCall {
         let task = self.task(id);
-        let space = &*task.space;
-        let plan = scribe_syscalls::plan(row, &call, space);
-        let hash = input_hash(row, &call, &plan, &space.mem);
+        let mem = Pages::new(&task.space.mem);
+        let plan = scribe_syscalls::plan(row, &call, &mem);
+        let hash = input_hash(row, &call, &plan, &mem);
         let kept = INPUT_KEPT[(self.options.level as usize).min(2)];
         let inputs = plan
             .bufs
@@ -208,7 +208,7 @@ impl Recorder {
             .filter(|buf| buf.dir != Dir::Out && kept > 0)
             .map(|buf| {
                 let mut bytes = vec![0; buf.cap.min(kept) as usize];
-                let got = space.mem.read_some(buf.addr, &mut bytes);
+                let got = mem.read_some(buf.addr, &mut bytes);
                 bytes.truncate(got);
                 (buf.addr, buf.cap, bytes)
             });

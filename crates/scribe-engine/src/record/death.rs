@@ -220,16 +220,16 @@ impl Recorder {
         });
         for other in all {
             let mem = &other.space.mem;
-            if !is_empty(other.robust_list, mem) {
+            if !is_empty(other.robust_list(), mem) {
                 let tid = other.ids.own() as u32;
                 let mut read = |addr: u64, buf: &mut [u8]| mem.read(addr, buf).is_ok();
-                let list = robust_exit_effects(other.robust_list, tid, &mut read);
+                let list = robust_exit_effects(other.robust_list(), tid, &mut read);
                 let writes = list.iter().filter_map(|e| Some((e.addr, e.write?)));
                 effects.extend(writes);
             }
             let mut word = [0; 4];
-            if other.clear_tid != 0 && mem.read(other.clear_tid, &mut word).is_ok() {
-                effects.push((other.clear_tid, 0));
+            if other.clear_tid() != 0 && mem.read(other.clear_tid(), &mut word).is_ok() {
+                effects.push((other.clear_tid(), 0));
             }
         }
         effects

@@ -5,9 +5,9 @@
 //! the address spaces is taken out; each task goes on from its own registers, those that waited in a
 //! call by making it again.
 
-use super::exec::ARCH_SET_CPUID;
 use super::interrupt::{ERESTART_RESTARTBLOCK, millis_left};
 use super::*;
+use crate::faulting::ARCH_SET_CPUID;
 use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
 use scribe_abi::{AGENT_END, AGENT_STRINGS, PAGE, SCRATCH_BASE, SCRATCH_END};
 use scribe_kernel::signal::Disposition;

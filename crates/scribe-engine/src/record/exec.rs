@@ -3,10 +3,15 @@
 
 use super::calls::Kind;
 use super::*;
+use crate::faulting::ARCH_SET_CPUID;
+use crate::machine::{InjectedCall, batch_results};
 use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
-use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_END, PAGE, STUBS};
+use scribe_abi::{
+    AGENT_CODE_LEN, AGENT_END, BOOT_LEN, BOOT_PATH_LEN, BatchCall, ENTRY_BOOT, PAGE, STUBS,
+};
 use scribe_log::{ExecMap, map_kind};
 use scribe_syscalls::{Call, Row};
+use scribe_tracee::inject::call_regs;
 use scribe_tracee::{Mem, Stopped, maps, pagemap};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -80,64 +85,34 @@ impl Recorder {
     /// and lets the program begin.
     pub(super) fn new_program(&mut self, id: u32) -> Result<()> {
         let tid = self.task(id).tid;
-        // To the end of the call: only there can all registers be set.
-        self.machine.go_with(tid, to_syscall_exit)?;
-        loop {
-            let event = self.machine.wait_for(tid)?;
-            match event.stop {
-                Stop::Syscall => break,
-                Stop::Event(Event::Exit) | Stop::Exited(_) | Stop::Killed(..) => {
-                    self.machine.push_back(event);
-                    return Err(scribe_tracee::Error::Gone.into());
-                }
-                Stop::Signal(signal) => {
-                    let info = self.machine.stopped(tid)?.siginfo()?;
-                    self.task_mut(id).stash.push(signal as u32, info);
-                    self.machine.go_with(tid, to_syscall_exit)?;
-                }
-                _ => self.machine.go_with(tid, to_syscall_exit)?,
-            }
-        }
-        let app = self.machine.stopped(tid)?.regs()?;
+        // As they are at the end of the call, which sets its result only then.
+        let mut app = self.machine.stopped(tid)?.regs()?;
+        app.rax = 0;
         // __USER32_CS
         if app.cs == 0x23 {
             return Err(RecordError::Foreign(tid));
         }
         let space = AddressSpace::open(tid)?;
         let before = maps::read(tid);
-        install_agent(
+        space.note_vdso(&before);
+        // What must trap, traps; what has no meaning at replay is not there.
+        let mut calls = traps().to_vec();
+        calls.push((libc::SYS_brk, [0; 6]).into());
+        for map in before.iter().filter(|map| map.name.starts_with("[vvar")) {
+            calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]).into());
+        }
+        let (mapped, results) = install_agent(
             &mut self.machine,
             tid,
             &space.mem,
             &app,
             &before,
             &self.agent_image,
+            self.shared.as_deref(),
+            &calls,
         )?;
-        if let Some(shared) = &self.shared {
-            let mapped = map_shared(&mut self.machine, tid, &space.mem, &app, shared)?;
-            space.agent.set(mapped);
-        }
-        space.note_vdso(&before);
-        // What must trap, traps; what has no meaning at replay is not there.
-        let mut calls = vec![
-            (libc::SYS_arch_prctl, [ARCH_SET_CPUID, 0, 0, 0, 0, 0]),
-            (
-                libc::SYS_prctl,
-                [
-                    libc::PR_SET_TSC as u64,
-                    libc::PR_TSC_SIGSEGV as u64,
-                    0,
-                    0,
-                    0,
-                    0,
-                ],
-            ),
-            (libc::SYS_brk, [0; 6]),
-        ];
-        for map in before.iter().filter(|map| map.name.starts_with("[vvar")) {
-            calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]));
-        }
-        let results = self.machine.batch(tid, &space.mem, &app, &calls)?;
+        space.agent.set(mapped);
+        self.machine.cpuid_faults = results[0] >= 0;
         if results[0] < 0 {
             self.warn_once(
                 "this CPU cannot make CPUID trap: the replay needs the same kind of CPU".into(),
@@ -154,9 +129,7 @@ impl Recorder {
             .filter(|i| *i != 0)
             .collect();
         space.sites.borrow_mut().no_loader = files.len() == 1;
-        let text = |map: &&maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
-        let texts = before.iter().filter(text).map(|map| (map.start, map.end));
-        self.settle_into_new_program(id, space, app, texts.collect())
+        self.settle_into_new_program(id, space, app, before)
     }
 
     fn settle_into_new_program(
@@ -164,7 +137,7 @@ impl Recorder {
         id: u32,
         space: AddressSpace,
         mut app: Regs,
-        texts: Vec<(u64, u64)>,
+        mappings: Vec<maps::Mapping>,
     ) -> Result<()> {
         app.orig_rax = u64::MAX;
         let task = self.tasks.get_mut(&id).expect("the task exists");
@@ -196,7 +169,7 @@ impl Recorder {
         // Alone in its memory: a lane of its own, unless it has one already.
         let alone = self.lanes[&old_lane].members.len() == 1;
         let lane = if alone { old_lane } else { self.next_lane };
-        self.write_exec(id, old_lane, lane)?;
+        self.write_exec(id, old_lane, lane, &mappings)?;
         if !alone {
             self.next_lane += 1;
             self.release(id, Left::AfterEvent);
@@ -208,22 +181,32 @@ impl Recorder {
             self.lane_changed(old_lane)?;
         }
         self.agent_for(id)?;
-        for (start, end) in texts {
-            self.patch_known(id, start, end)?;
+        let text = |map: &&maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
+        for map in mappings.iter().filter(text) {
+            self.patch_known(id, map.start, map.end, &mappings)?;
         }
         self.want_token(id, Ready::Resume);
         Ok(())
     }
 
-    /// Writes the event: mappings, what they hold beside the files' content, registers.
-    fn write_exec(&mut self, id: u32, lane: u32, new_lane: u32) -> Result<()> {
+    /// Writes the event: mappings, what they hold beside the files' content, registers. `mappings` are those
+    /// that exec made.
+    fn write_exec(
+        &mut self,
+        id: u32,
+        lane: u32,
+        new_lane: u32,
+        mappings: &[maps::Mapping],
+    ) -> Result<()> {
         let task = self.task(id);
         let (tid, tgid, app, space) = (task.tid, task.tgid, task.app, task.space.clone());
         let pages = pagemap::Pagemap::open(tid);
         let mut described = Vec::new();
         let mut zeroes = Vec::new();
         let mut contents: Vec<(u64, Vec<u8>)> = Vec::new();
-        for mut map in maps::read(tid) {
+        // Of the mappings of a file the last that was opened, and its number.
+        let mut last: Option<(u64, u64, Rc<std::fs::File>, u32)> = None;
+        for mut map in mappings.iter().cloned() {
             if scribe_abi::is_ours(map.start, map.end) || map.start >= 1 << 47 {
                 continue;
             }
@@ -234,14 +217,19 @@ impl Recorder {
                 name if name.starts_with("[vvar") => continue,
                 _ => map_kind::NORMAL,
             };
-            let opened = if map.ino != 0 {
-                open_mapped(tid, &map)
-            } else {
-                None
-            };
-            let file = match &opened {
-                Some(file) => self.file_id(file, &map.name),
-                None => 0,
+            let known = last.as_ref();
+            let known = known.filter(|last| (last.0, last.1) == (map.dev, map.ino));
+            let (opened, file) = match known {
+                Some((_, _, file, number)) => (Some(file.clone()), *number),
+                None if map.ino == 0 => (None, 0),
+                None => match open_mapped(tid, &map).map(Rc::new) {
+                    Some(file) => {
+                        let number = self.file_id(&file, &map.name);
+                        last = Some((map.dev, map.ino, file.clone(), number));
+                        (Some(file), number)
+                    }
+                    None => (None, 0),
+                },
             };
             match kind {
                 map_kind::STACK => {
@@ -355,140 +343,138 @@ pub(super) fn open_mapped(tid: Tid, map: &maps::Mapping) -> Option<std::fs::File
     })
 }
 
-/// PTRACE_SYSCALL, to the exit of the call.
-fn to_syscall_exit(stopped: Stopped) -> scribe_tracee::Result<scribe_tracee::Running> {
-    stopped.cont_to_syscall(0)
+/// Calls that make trap what must trap: CPUID first, whose result says whether it does.
+pub(crate) fn traps() -> [InjectedCall; 2] {
+    let (set, segv) = (libc::PR_SET_TSC as u64, libc::PR_TSC_SIGSEGV as u64);
+    [
+        (libc::SYS_arch_prctl, [ARCH_SET_CPUID, 0, 0, 0, 0, 0]).into(),
+        (libc::SYS_prctl, [set, segv, 0, 0, 0, 0]).into(),
+    ]
 }
 
-/// include/uapi/asm/prctl.h (arch/x86).
-pub(crate) const ARCH_SET_CPUID: u64 = 0x1012;
-
-/// Maps the memory that agents share with the engine. False: that cannot be done, all calls of this
-/// process come by trap.
-pub(crate) fn map_shared(
-    machine: &mut Machine,
-    tid: Tid,
-    mem: &Mem,
-    base: &Regs,
-    shared: &Shared,
-) -> scribe_tracee::Result<bool> {
-    let fd = machine.pass_fd(tid, mem, base, shared.file.as_raw_fd(), libc::O_RDWR)?;
-    if fd < 0 {
-        return Ok(false);
-    }
+/// Calls that map the memory which agents share with the engine: the second tells whether that worked.
+/// `path` is where the file's path stands, `first` how many calls come before in the batch.
+pub(crate) fn shared_calls(path: u64, first: usize) -> [InjectedCall; 3] {
     let (prot, flags) = (
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE,
     );
-    let args = [
-        SHARED_BASE,
-        SHARED_LEN,
-        prot as u64,
-        flags as u64,
-        fd as u64,
-        0,
-    ];
-    let at = machine.inject(tid, base, libc::SYS_mmap, args)?;
-    machine.inject(tid, base, libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
-    Ok(at as u64 == SHARED_BASE)
+    let open = [libc::AT_FDCWD as u64, path, libc::O_RDWR as u64, 0, 0, 0];
+    let map = [SHARED_BASE, SHARED_LEN, prot as u64, flags as u64, 0, 0];
+    [
+        (libc::SYS_openat, open).into(),
+        InjectedCall::of(libc::SYS_mmap, map, first),
+        InjectedCall::of(libc::SYS_close, [0; 6], first),
+    ]
 }
 
-/// Maps the agent into an address space. The first calls are made from the vDSO's pages, which
-/// then become Scribe's own vDSO, whose functions are plain system calls.
-pub(super) fn install_agent(
+/// The path by which a traced process opens a file that the engine has open, with its NUL.
+pub(crate) fn path_of(file: &std::fs::File) -> String {
+    format!("/proc/{}/fd/{}\0", std::process::id(), file.as_raw_fd())
+}
+
+/// Maps the agent into an address space without one, and makes more calls there, all in one stop. The task may be
+/// stopped anywhere; the caller sets its registers afterwards. The result says whether the memory that is shared with the engine is
+/// there, too (if not, all calls of the process come by trap), and what the calls gave.
+///
+/// The first calls are made from the vDSO's pages, which then become Scribe's own vDSO, whose functions are plain
+/// system calls.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn install_agent(
     machine: &mut Machine,
     tid: Tid,
     mem: &Mem,
     app: &Regs,
     before: &[maps::Mapping],
     image: &std::fs::File,
-) -> Result<()> {
+    shared: Option<&Shared>,
+    more: &[InjectedCall],
+) -> Result<(bool, Vec<i64>)> {
     let vdso = before.iter().find(|map| map.name == "[vdso]");
-    let entry = vdso.map_or(app.rip & !0xf, |map| map.start);
-    let saved = mem.read_vec(entry, 64)?;
-    // syscall; int3; then the path of the agent's image.
-    let mut boot = vec![0x0f, 0x05, 0xcc];
-    boot.extend_from_slice(
-        format!("/proc/{}/fd/{}\0", std::process::id(), image.as_raw_fd()).as_bytes(),
+    let entry = vdso.map_or(app.rip & !(PAGE - 1), |map| map.start);
+    let (prot, flags) = (
+        libc::PROT_READ | libc::PROT_EXEC,
+        libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE | libc::MAP_ANONYMOUS,
     );
-    boot.resize(64, 0);
-    mem.write(entry, &boot)?;
-    let mut call = |nr: i64, args: [u64; 6]| machine.inject_at(tid, app, entry, nr, args);
-    let (read, write, exec) = (
-        libc::PROT_READ as u64,
-        libc::PROT_WRITE as u64,
-        libc::PROT_EXEC as u64,
-    );
-    let private = (libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE) as u64;
-    let anonymous = private | libc::MAP_ANONYMOUS as u64;
-    let open = [
-        libc::AT_FDCWD as u64,
-        entry + 3,
-        (libc::O_RDONLY | libc::O_CLOEXEC) as u64,
-        0,
-        0,
-        0,
-    ];
-    let fd = call(libc::SYS_openat, open)?;
-    let code = if fd >= 0 {
-        let args = [
-            AGENT_BASE,
-            AGENT_CODE_LEN,
-            read | exec,
-            private,
-            fd as u64,
-            0,
-        ];
-        let at = call(libc::SYS_mmap, args)?;
-        call(libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
-        at
-    } else {
-        // No way to the image (chroot without /proc): a copy.
-        let args = [
-            AGENT_BASE,
-            AGENT_CODE_LEN,
-            read | exec,
-            anonymous,
-            u64::MAX,
-            0,
-        ];
-        let at = call(libc::SYS_mmap, args)?;
-        if at == AGENT_BASE as i64 {
-            mem.write(AGENT_BASE, &scribe_agent::image())?;
-        }
-        at
-    };
-    // The data of agent and process, and behind it the room for stubs.
-    let args = [
-        AGENT_DATA,
-        STUBS - AGENT_DATA,
-        read | write,
-        anonymous,
-        u64::MAX,
-        0,
-    ];
-    let data = call(libc::SYS_mmap, args)?;
-    let args = [
+    let stubs = [
         STUBS,
         AGENT_END - STUBS,
-        read | exec,
-        anonymous,
+        prot as u64,
+        flags as u64,
         u64::MAX,
         0,
     ];
-    call(libc::SYS_mmap, args)?;
-    mem.write(entry, &saved)?;
-    if code != AGENT_BASE as i64 || data != AGENT_DATA as i64 {
-        return Err(RecordError::Trace(scribe_tracee::Error::Os {
-            what: "mapping the agent into the program: its address range is taken",
-            source: std::io::Error::from_raw_os_error(-code.min(data).max(-4095) as i32),
-        }));
+    let shared_path = shared.map(|shared| path_of(&shared.file));
+    // Behind the code: how many calls, the calls, the path of the shared memory.
+    let count = more.len() + if shared.is_some() { 4 } else { 1 };
+    let calls_at = BOOT_LEN as usize + 8;
+    let path_at = calls_at + count * size_of::<BatchCall>();
+    let mut calls: Vec<InjectedCall> = vec![(libc::SYS_mmap, stubs).into()];
+    if shared.is_some() {
+        calls.extend(shared_calls(entry + path_at as u64, 1));
     }
+    let first = calls.len();
+    calls.extend_from_slice(more);
+    let agent = scribe_agent::image();
+    let mut boot = agent[ENTRY_BOOT as usize..][..BOOT_LEN as usize].to_vec();
+    let path = path_of(image);
+    boot[(BOOT_LEN - BOOT_PATH_LEN) as usize..][..path.len()].copy_from_slice(path.as_bytes());
+    boot.extend_from_slice(&(count as u64).to_le_bytes());
+    boot.extend(InjectedCall::encode(&calls, &[]));
+    boot.extend_from_slice(shared_path.unwrap_or_default().as_bytes());
+    let saved = mem.read_vec(entry, boot.len())?;
+    mem.write(entry, &boot)?;
+    let after = machine.run_agent(tid, &call_regs(app, entry, 0, &[0; 6]))?;
+    let results = if (entry..entry + BOOT_LEN).contains(&after.rip) {
+        // Where it was about the image, that could not be opened.
+        let opening = after.rdi as i64 == i64::from(libc::AT_FDCWD);
+        map_copy(
+            machine,
+            tid,
+            mem,
+            app,
+            entry,
+            (!opening).then_some(after.rax),
+        )?;
+        machine.batch(tid, mem, app, &calls)?
+    } else {
+        batch_results(mem, calls.len())?
+    };
+    mem.write(entry, &saved)?;
     if let Some(map) = vdso {
         // One that is too small for ours traps call by call instead of being replaced.
         if let Some(image) = scribe_kernel::vdso::image(map.size() as usize) {
             mem.write(map.start, &image)?;
         }
     }
-    Ok(())
+    let mapped = shared.is_some() && results[2] as u64 == SHARED_BASE;
+    Ok((mapped, results[first..].to_vec()))
+}
+
+/// The agent's image could not be mapped (no way to it, as in a chroot without /proc): a copy of it is. Calls are made at `entry`;
+/// `failed` is the result of a mapping that is not where it should be.
+fn map_copy(
+    machine: &mut Machine,
+    tid: Tid,
+    mem: &Mem,
+    app: &Regs,
+    entry: u64,
+    failed: Option<u64>,
+) -> Result<()> {
+    // syscall; int3
+    mem.write(entry, &[0x0f, 0x05, 0xcc])?;
+    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE | libc::MAP_ANONYMOUS;
+    let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+    let args = [AGENT_BASE, AGENT_CODE_LEN, prot, flags as u64, u64::MAX, 0];
+    let code = match failed {
+        Some(ret) => ret as i64,
+        None => machine.inject_at(tid, app, entry, libc::SYS_mmap, args)?,
+    };
+    if code != AGENT_BASE as i64 {
+        return Err(RecordError::Trace(scribe_tracee::Error::Os {
+            what: "mapping the agent into the program: its address range is taken",
+            source: std::io::Error::from_raw_os_error(-code.max(-4095) as i32),
+        }));
+    }
+    Ok(mem.write(AGENT_BASE, &scribe_agent::image())?)
 }

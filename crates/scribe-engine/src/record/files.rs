@@ -1,5 +1,6 @@
 //! Identity and, where it is needed, content of the files that the program maps.
 
+use super::cache::{Hashes, file_key};
 use super::*;
 use scribe_log::{FileInfo, META, file_flags};
 use std::fs::File;
@@ -14,6 +15,14 @@ const PIECE: usize = 256 << 10;
 #[derive(Default)]
 pub struct Files {
     known: HashMap<(u64, u64, u64, i64, i64), u32>,
+    hashes: Hashes,
+}
+
+impl Files {
+    /// Keeps what was learnt for the next recording.
+    pub(super) fn save(&self) {
+        self.hashes.save();
+    }
 }
 
 /// Whether a path belongs to the installed system, whose files are named by identity only.
@@ -56,27 +65,20 @@ impl Recorder {
         let packaged = self.is_system(path, &meta);
         let short = packaged && self.options.level == 0;
         let copy = !packaged && meta.size() <= COPY_LIMIT;
-        let mut hasher = blake3::Hasher::new();
-        let mut buf = vec![0; PIECE];
-        let mut offset = 0;
-        while let Ok(got) = file.read_at(&mut buf, offset) {
-            if got == 0 {
-                break;
+        let identity = file_key(&meta);
+        // Short ones are hashed as fast as they are looked up.
+        let kept = packaged && meta.size() >= PIECE as u64 / 4;
+        let hash = kept.then(|| self.files.hashes.get(&identity)).flatten();
+        let mut hash = match hash {
+            Some(hash) => hash,
+            None => {
+                let hash = self.hash_file(file, copy.then_some(id));
+                if kept {
+                    self.files.hashes.put(identity, hash);
+                }
+                hash
             }
-            hasher.update(&buf[..got]);
-            if copy {
-                let bytes = buf[..got].into();
-                let blob = Record::Blob {
-                    file: id,
-                    offset,
-                    bytes,
-                };
-                self.log.append(META, |out| blob.encode(out));
-                self.log.maybe_flush();
-            }
-            offset += got as u64;
-        }
-        let mut hash = *hasher.finalize().as_bytes();
+        };
         if short {
             hash[8..].fill(0);
         }
@@ -96,6 +98,35 @@ impl Recorder {
             path: path.as_bytes().into(),
         };
         self.log.append(META, |out| Record::File(info).encode(out));
+        if let Some(shared) = &self.shared {
+            let (dev, ino, size, mtime, nanos) = key;
+            shared.file_known([dev, ino, size, mtime as u64, nanos as u64], id);
+        }
         id
+    }
+
+    /// The hash of a file, whose content goes to the log under the number `copy`.
+    fn hash_file(&self, file: &File, copy: Option<u32>) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let mut buf = vec![0; PIECE];
+        let mut offset = 0;
+        while let Ok(got) = file.read_at(&mut buf, offset) {
+            if got == 0 {
+                break;
+            }
+            hasher.update(&buf[..got]);
+            if let Some(file) = copy {
+                let bytes = buf[..got].into();
+                let blob = Record::Blob {
+                    file,
+                    offset,
+                    bytes,
+                };
+                self.log.append(META, |out| blob.encode(out));
+                self.log.maybe_flush();
+            }
+            offset += got as u64;
+        }
+        *hasher.finalize().as_bytes()
     }
 }

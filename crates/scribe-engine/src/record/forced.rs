@@ -266,7 +266,9 @@ impl Recorder {
     /// A task that is to be stopped soon has executed an instruction. False: it has not.
     pub(super) fn on_step(&mut self, id: u32, info: &[u8; 128]) -> Result<bool> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
-        if !task.run.stepped || si_code(info) != libc::TRAP_TRACE {
+        // A virtual processor that forgets to say which trap it was makes the kernel take it for `int1`.
+        let step = [libc::TRAP_TRACE, libc::TRAP_BRKPT].contains(&si_code(info));
+        if !task.run.stepped || !step {
             return Ok(false);
         }
         let tid = task.tid;

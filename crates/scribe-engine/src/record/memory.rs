@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 const ENOMEM: i64 = -(libc::ENOMEM as i64);
 /// Set in the flags of a logged mapping that is replayed from memory shared between the replayed
 /// processes, with the content that stands in the `Data` records before it.
-pub(crate) const MAP_BACKED: u32 = 1 << 31;
+pub(crate) use scribe_abi::fast::MAP_BACKED;
 /// With [`MAP_BACKED`], on a call that maps nothing: the file was changed, the `Data` records before
 /// the event hold its bytes, with offsets in the file for addresses.
 pub(crate) const MAP_CHANGED: u32 = 1 << 30;

@@ -233,13 +233,13 @@ struct Task {
     agent_regs: Option<Regs>,
     /// Flags of the clone call that it is making.
     clone_flags: u64,
-    /// Where the kernel clears the thread id at exit (set_tid_address(2)); 0: nowhere.
+    /// See [`Task::clear_tid`]: where it has no area.
     clear_tid: u64,
     /// Its run since the last sync point.
     run: forced::Run,
     /// What it shares with its agent.
     area: Option<TaskSlot>,
-    /// Head of the robust futex list; 0: none.
+    /// See [`Task::robust_list`]: where it has no area.
     robust_list: u64,
     /// Filters that the program installed.
     seccomp: Seccomp,
@@ -261,12 +261,33 @@ impl Task {
         call.is_some_and(|call| matches!(call.kind, calls::Kind::Parked))
     }
 
-    /// Takes over what its agent has made of its mask.
+    /// Takes over what its agent has made of its mask and its dispositions.
     fn take_mask(&mut self) {
         if self.state == State::App
             && let Some(area) = &self.area
         {
             self.mask = area.mask.load(Relaxed);
+            crate::agent::take_actions(area, &self.sighand);
+        }
+    }
+
+    /// Where the kernel clears the thread id at exit (set_tid_address(2)); 0: nowhere.
+    fn clear_tid(&self) -> u64 {
+        let area = self.area.as_ref();
+        area.map_or(self.clear_tid, |area| area.clear_tid.load(Relaxed))
+    }
+
+    /// Head of the robust futex list; 0: none.
+    fn robust_list(&self) -> u64 {
+        let area = self.area.as_ref();
+        area.map_or(self.robust_list, |area| area.robust_list.load(Relaxed))
+    }
+
+    fn set_exit_words(&mut self, clear_tid: u64, robust_list: u64) {
+        (self.clear_tid, self.robust_list) = (clear_tid, robust_list);
+        if let Some(area) = &self.area {
+            area.clear_tid.store(clear_tid, Relaxed);
+            area.robust_list.store(robust_list, Relaxed);
         }
     }
 
@@ -827,6 +848,7 @@ impl Recorder {
         self.stats.stops = self.machine.stops;
         self.log.drain_all();
         self.texts.save();
+        self.files.save();
         let (events, switches, calls) = self.log.figures();
         self.stats.slow_calls = self.stats.calls.clone();
         self.stats.events += events;

@@ -4,6 +4,7 @@ use super::cache::{self, Place, Places};
 use super::calls::Kind;
 use super::*;
 use crate::agent::{TEXT_BOUNDS, encode_sites};
+use scribe_abi::PAGE;
 use scribe_abi::shared::TEXTS;
 use scribe_log::patch;
 use scribe_tracee::maps;
@@ -119,7 +120,7 @@ impl Recorder {
 
     /// How a place can be patched.
     fn place_at(&mut self, id: u32, at: u64) -> Option<Place> {
-        let text = self.text_at(id, at)?;
+        let text = self.text_at(id, at, None)?;
         let offset = (at - text.start) as u32;
         if let Some(known) = text.info.places.borrow().get(&offset) {
             return *known;
@@ -149,7 +150,14 @@ impl Recorder {
     }
 
     /// Patches the places of a new mapping that came up in other processes before.
-    pub(super) fn patch_known(&mut self, id: u32, start: u64, end: u64) -> Result<()> {
+    /// `maps`: what is known of mappings there.
+    pub(super) fn patch_known(
+        &mut self,
+        id: u32,
+        start: u64,
+        end: u64,
+        maps: &[maps::Mapping],
+    ) -> Result<()> {
         let space = self.task(id).space.clone();
         if self.shared.is_none()
             || self.ptrace.in_use()
@@ -158,7 +166,7 @@ impl Recorder {
         {
             return Ok(());
         }
-        let Some(text) = self.text_at(id, start) else {
+        let Some(text) = self.text_at(id, start, Some(maps)) else {
             return Ok(());
         };
         let places = text.info.places.borrow();
@@ -176,16 +184,32 @@ impl Recorder {
     pub(super) fn patch_mapped(&mut self, id: u32, kind: &Kind, at: u64) -> Result<()> {
         match *kind {
             Kind::Mapped {
-                fd: Some(_),
+                fd: Some(fd),
+                offset,
                 len,
                 prot,
                 flags,
-                ..
             } if prot & libc::PROT_EXEC as u32 != 0
                 && flags as i32 & libc::MAP_TYPE == libc::MAP_PRIVATE
                 && !self.task(id).space.sites.borrow().no_loader =>
             {
-                self.patch_known(id, at, at.saturating_add(len))
+                let end = at.saturating_add(len.next_multiple_of(PAGE));
+                let link = format!("/proc/{}/fd/{fd}", self.task(id).tid);
+                let (Ok(meta), Ok(name)) = (std::fs::metadata(&link), std::fs::read_link(&link))
+                else {
+                    return Ok(());
+                };
+                let map = maps::Mapping {
+                    start: at,
+                    end,
+                    prot,
+                    shared: false,
+                    offset,
+                    dev: meta.dev(),
+                    ino: meta.ino(),
+                    name: name.to_string_lossy().into_owned(),
+                };
+                self.patch_known(id, at, end, &[map])
             }
             _ => Ok(()),
         }
@@ -256,8 +280,9 @@ impl Recorder {
         }
     }
 
-    /// The text mapping around an address, if it is one whose places may be patched.
-    fn text_at(&mut self, id: u32, at: u64) -> Option<Text> {
+    /// The text mapping around an address, if it is one whose places may be patched. `maps`: where to look for it, instead of
+    /// asking the kernel.
+    fn text_at(&mut self, id: u32, at: u64, maps: Option<&[maps::Mapping]>) -> Option<Text> {
         let task = self.task(id);
         let (tid, space) = (task.tid, task.space.clone());
         let known = |space: &AddressSpace| {
@@ -271,7 +296,12 @@ impl Recorder {
         if let Some(text) = known(&space) {
             return Some(text);
         }
-        for map in maps::read(tid) {
+        let read = if maps.is_none() {
+            maps::read(tid)
+        } else {
+            Vec::new()
+        };
+        for map in maps.unwrap_or(&read) {
             let exec = map.prot & libc::PROT_EXEC as u32 != 0;
             let file = map.ino != 0 || map.name == "[vdso]";
             let ours = scribe_abi::is_ours(map.start, map.end);
@@ -281,7 +311,7 @@ impl Recorder {
             if !(map.start <= at && at + 2 <= map.end) {
                 continue;
             }
-            let info = self.text_info(tid, &map)?;
+            let info = self.text_info(tid, map)?;
             let text = Text {
                 start: map.start,
                 end: map.end,

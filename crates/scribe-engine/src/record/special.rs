@@ -61,12 +61,14 @@ impl Recorder {
             Special::RtSigsuspend | Special::RtSigtimedwait => self.sigwait(id, row, call, special),
             Special::RtSigpending => self.start_call(id, row, call, Kind::Plain),
             Special::SetTidAddress => {
-                self.task_mut(id).clear_tid = args[0];
+                let task = self.task_mut(id);
+                task.set_exit_words(args[0], task.robust_list());
                 self.run_here(id, row, call, Kind::Plain)
             }
             Special::SetRobustList => {
                 if args[1] == 24 {
-                    self.task_mut(id).robust_list = args[0];
+                    let task = self.task_mut(id);
+                    task.set_exit_words(task.clear_tid(), args[0]);
                 }
                 self.run_here(id, row, call, Kind::Plain)
             }

@@ -38,6 +38,11 @@ impl Recorder {
             pending.agent_args[0] = at;
         }
         self.task_mut(id).clone_flags = flags;
+        if self.traced(id) && flags & libc::CLONE_VFORK as u64 != 0 {
+            // Its tracer may want to hear of the end of that.
+            let tid = self.task(id).tid;
+            self.machine.stopped(tid)?.see_vfork_done()?;
+        }
         self.launch(id, pending)
     }
 
@@ -78,11 +83,34 @@ impl Recorder {
             self.release(id, Left::AfterEvent);
         }
         let vfork = self.task(id).vfork_wait;
-        if !vfork || !self.vfork_stop(id)? {
+        if !vfork && self.goes_on_from_here(id) {
+            self.clone_made(id, child_tid)?;
+        } else if !vfork || !self.vfork_stop(id)? {
             self.resume_agent(id)?;
         }
         self.want_token(child, Ready::Resume);
         Ok(())
+    }
+
+    /// Whether a task that has made a child may go on in application code from the event of that, before its call is over. The kernel
+    /// sets its result, in rax, only on the way out: nothing may happen there that needs another value.
+    fn goes_on_from_here(&self, id: u32) -> bool {
+        let task = self.task(id);
+        !self.pid_namespaces
+            && !self.has_tracer(id)
+            && task.stash.next(Mask(task.mask)).is_none()
+            && !self.stops_before_call(id)
+            && self.chaos.is_none()
+            && !self.gather.is_on()
+            && self.holds_token(id)
+            && self.lanes[&task.lane].waiting.is_empty()
+    }
+
+    fn clone_made(&mut self, id: u32, child: Tid) -> Result<()> {
+        if let Some(call) = &mut self.task_mut(id).call {
+            call.ret = child.into();
+        }
+        self.finish_call(id)
     }
 
     /// Makes the child known and gives it its registers.
@@ -248,6 +276,9 @@ impl Recorder {
         let pending = self.prepare(id, row, call, Kind::Plain);
         // Its end is written: no handler may run any more.
         let tid = self.task(id).tid;
+        if last && self.alone_in_lane(id) && !self.has_tracer(id) {
+            self.machine.stopped(tid)?.end_unseen()?;
+        }
         self.machine
             .stopped(tid)?
             .set_sigmask(signals::kernel_mask(u64::MAX))?;

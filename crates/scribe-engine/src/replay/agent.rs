@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::agent::{
-    LaneMemory, Place, Shared, answer_cpuid, behind_instruction, decode_sites, pass_on, set_lane,
+    LaneMemory, Place, Shared, answer_cpuid, behind_instruction, decode_sites, lend_actions,
+    pass_on, set_lane,
 };
 use scribe_abi::log::RECORD_HEAD;
 use scribe_abi::shared::{RING_LEN, ask, mode, phase, reason};
@@ -201,8 +202,10 @@ impl Replayer {
         if let Some(area) = &task.area {
             area.phase.store(phase::OUTSIDE, Relaxed);
             area.mask.store(task.mask, Relaxed);
-            let defaults = task.sighand.borrow().defaults().0;
-            area.default_actions.store(defaults, Relaxed);
+            lend_actions(area, &task.sighand, true);
+            // What code was translated from must not change behind our back.
+            let plain = matches!(task.space.translation.try_borrow().as_deref(), Ok(None));
+            area.may_shape.store(plain.into(), Relaxed);
             // While a point between two sync points is looked for there are no records to take.
             let pending = task.search.is_some() || has_data;
             area.pending.store(pending.into(), Relaxed);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::regs;
-use crate::state::input_hash;
+use crate::state::{Pages, input_hash};
 use scribe_kernel::signal::{Mask, parse_sigreturn, sigprocmask};
 use scribe_kernel::xstate;
 use scribe_log::Syscall;
@@ -28,8 +28,9 @@ impl Replayer {
             return Ok(());
         };
         let space = self.task(id).space.clone();
-        let plan = scribe_syscalls::plan(row, &call, &*space);
-        if event.in_hash != input_hash(row, &call, &plan, &space.mem) {
+        let mem = Pages::new(&space.mem);
+        let plan = scribe_syscalls::plan(row, &call, &mem);
+        if event.in_hash != input_hash(row, &call, &plan, &mem) {
             return Err(self.diverged(id, Reason::Arguments { call }));
         }
         if event.flags & (flags::STDOUT | flags::STDERR) != 0 {
@@ -172,7 +173,7 @@ impl Replayer {
     }
 
     /// What a call does to memory that code may have been translated from.
-    fn code_may_change(&self, id: u32, nr: i64, args: &[u64; 6]) {
+    pub(super) fn code_may_change(&self, id: u32, nr: i64, args: &[u64; 6]) {
         match nr {
             libc::SYS_mmap
             | libc::SYS_munmap

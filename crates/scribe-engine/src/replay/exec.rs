@@ -2,7 +2,9 @@
 //! recorded mapping is put at its place.
 
 use super::*;
-use crate::record::exec::map_shared;
+use crate::agent::BRK;
+use crate::machine::InjectedCall;
+use crate::record::exec::{path_of, shared_calls, traps};
 use crate::record::memory::MAP_BACKED;
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS, PAGE};
 use scribe_log::{Exec, ExecMap, map_kind};
@@ -60,7 +62,7 @@ impl Replayer {
         if let Some(shared) = &shared {
             shared.set_cpuid(cpuid.leaves());
         }
-        let files = ReplayFiles::new(&log);
+        let files = ReplayFiles::new(&log, shared.clone());
         let mut replayer = Replayer {
             machine: Machine::new(sud),
             log,
@@ -267,36 +269,14 @@ impl Replayer {
 
     fn fill(&mut self, id: u32, exec: &Exec) -> Result<()> {
         let tid = self.task(id).tid;
-        self.machine
-            .go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
-        while self.machine.wait_for(tid)?.stop != Stop::Syscall {
-            self.machine
-                .go_with(tid, |stopped| stopped.cont_to_syscall(0))?;
-        }
         let stopped = self.machine.stopped(tid)?;
         let base = stopped.regs()?;
         crate::regs::begin_xstate(stopped)?;
         let space = AddressSpace::open(tid)?;
-        let mut calls: Vec<(i64, [u64; 6])> = vec![
-            (
-                libc::SYS_arch_prctl,
-                [crate::record::exec::ARCH_SET_CPUID, 0, 0, 0, 0, 0],
-            ),
-            (
-                libc::SYS_prctl,
-                [
-                    libc::PR_SET_TSC as u64,
-                    libc::PR_TSC_SIGSEGV as u64,
-                    0,
-                    0,
-                    0,
-                    0,
-                ],
-            ),
-        ];
+        let mut calls = traps().to_vec();
         for map in maps::read(tid) {
             if !scribe_abi::is_ours(map.start, map.end) && map.start < 1 << 47 {
-                calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]));
+                calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]).into());
             }
         }
         let space = Rc::new(space);
@@ -315,10 +295,6 @@ impl Replayer {
             rest = self.map_some(id, std::mem::take(&mut calls), rest)?;
         }
         self.machine.take_strays(tid);
-        if let Some(shared) = &self.shared {
-            let mapped = map_shared(&mut self.machine, tid, &space.mem, &base, shared)?;
-            space.agent.set(mapped);
-        }
         self.write_contents(id, &space.mem, exec)?;
         let stopped = self.machine.stopped(tid)?;
         if self.machine.sud {
@@ -331,7 +307,7 @@ impl Replayer {
             .ok_or_else(|| ReplayError::Log("an exec event does not hold the registers".into()))?;
         for section in &exec.sections {
             if let Section::Brk(brk) = section {
-                space.brk.set(brk);
+                space.mem.write(BRK, &brk.to_le_bytes())?;
             }
         }
         let task = self.tasks.get_mut(&id).expect("the task exists");
@@ -356,14 +332,15 @@ impl Replayer {
     }
 
     /// Makes the first of these mappings, as many as there is room for the names of their files; the
-    /// others are left. `calls` come before. Files are opened by the task itself, through the replayer's descriptors.
+    /// others are left. `calls` come before, the first of which makes CPUID fault; the memory that agents share with
+    /// the engine comes last. Files are opened by the task itself, through the replayer's descriptors.
     fn map_some<'m>(
         &mut self,
         id: u32,
-        mut calls: Vec<(i64, [u64; 6])>,
+        mut calls: Vec<InjectedCall>,
         maps: &'m [ExecMap<'m>],
     ) -> Result<&'m [ExecMap<'m>]> {
-        /// Paths lie in the last page of the agent's data.
+        /// Paths lie in the last page of the agent's data, the shared memory's behind those of files.
         const PATH: usize = 32;
         let task = self.task(id);
         let (tid, base, space) = (task.tid, task.app, task.space.clone());
@@ -371,7 +348,7 @@ impl Replayer {
         let mut count = 0;
         for map in maps {
             if map.file != 0 && !wanted.contains(&map.file) {
-                if wanted.len() == PAGE as usize / PATH {
+                if wanted.len() == PAGE as usize / PATH - 1 {
                     break;
                 }
                 wanted.push(map.file);
@@ -379,44 +356,58 @@ impl Replayer {
             count += 1;
         }
         let (maps, rest) = maps.split_at(count);
-        let before = calls.len();
-        let mut paths = vec![0; wanted.len() * PATH];
+        let (traps, first_open) = (!calls.is_empty(), calls.len());
+        let mut paths = vec![0; (wanted.len() + 1) * PATH];
         for (i, file) in wanted.iter().enumerate() {
-            let file = self.files.get(*file)?;
-            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            let path = path_of(&*self.files.get(*file)?);
             paths[i * PATH..][..path.len()].copy_from_slice(path.as_bytes());
             let at = AGENT_STRINGS + (i * PATH) as u64;
-            calls.push((libc::SYS_openat, [libc::AT_FDCWD as u64, at, 0, 0, 0, 0]));
+            calls.push((libc::SYS_openat, [libc::AT_FDCWD as u64, at, 0, 0, 0, 0]).into());
         }
-        space.mem.write(AGENT_STRINGS, &paths)?;
-        let mut opened = self.machine.batch(tid, &space.mem, &base, &calls)?;
-        opened.drain(..before);
-        space.mem.write(AGENT_STRINGS, &vec![0; paths.len()])?;
-        let mut calls: Vec<(i64, [u64; 6])> = Vec::new();
         for map in maps {
             let mut flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
-            let (mut fd, mut offset) = (u64::MAX, 0);
+            let (mut of, mut offset) = (None, 0);
             match wanted.iter().position(|file| *file == map.file) {
-                Some(at) => (fd, offset) = (opened[at] as u64, map.offset),
+                Some(at) => (of, offset) = (Some(first_open + at), map.offset),
                 None => flags |= libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             }
             if map.kind == map_kind::STACK {
                 flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK;
             }
             let len = map.end.saturating_sub(map.start);
-            let args = [map.start, len, map.prot.into(), flags as u64, fd, offset];
-            calls.push((libc::SYS_mmap, args));
+            let (prot, flags, none) = (map.prot.into(), flags as u64, u64::MAX);
+            let args = [map.start, len, prot, flags, none, offset];
+            let nr = libc::SYS_mmap;
+            calls.push(InjectedCall { nr, args, of });
         }
-        for fd in opened {
-            calls.push((libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0]));
+        for (i, _) in wanted.iter().enumerate() {
+            calls.push(InjectedCall::of(libc::SYS_close, [0; 6], first_open + i));
         }
+        let mapped = calls.len();
+        if let Some(shared) = self.shared.as_ref().filter(|_| rest.is_empty()) {
+            let path = path_of(&shared.file);
+            paths[wanted.len() * PATH..][..path.len()].copy_from_slice(path.as_bytes());
+            let at = AGENT_STRINGS + (wanted.len() * PATH) as u64;
+            calls.extend(shared_calls(at, calls.len()));
+        }
+        space.mem.write(AGENT_STRINGS, &paths)?;
         let results = self.machine.batch(tid, &space.mem, &base, &calls)?;
-        for ((nr, args), got) in calls.iter().zip(results) {
-            if *nr == libc::SYS_mmap && got as u64 != args[0] {
-                let error = std::io::Error::from_raw_os_error(-got.max(-4095) as i32);
-                let what = format!("mapping the recorded address {:#x}", args[0]);
+        paths.fill(0);
+        space.mem.write(AGENT_STRINGS, &paths)?;
+        if traps {
+            self.machine.cpuid_faults = results[0] >= 0;
+        }
+        for (call, got) in calls[..mapped].iter().zip(&results) {
+            if call.nr == libc::SYS_mmap && *got as u64 != call.args[0] {
+                let error = std::io::Error::from_raw_os_error(-got.max(&-4095) as i32);
+                let what = format!("mapping the recorded address {:#x}", call.args[0]);
                 return Err(ReplayError::Setup { what, error });
             }
+        }
+        if let Some(at) = results.get(mapped + 1) {
+            space
+                .agent
+                .set(*at as u64 == scribe_abi::shared::SHARED_BASE);
         }
         Ok(rest)
     }

@@ -1,6 +1,7 @@
 //! Files that the recording mapped: from the log, or from the system by identity.
 
 use super::{ReplayError, Result};
+use crate::agent::Shared;
 use scribe_log::{FileInfo, LogReader, META, Record, file_flags};
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,16 +29,19 @@ pub struct ReplayFiles {
     infos: HashMap<u32, FileInfo<'static>>,
     contents: HashMap<u32, File>,
     open: HashMap<u32, Rc<File>>,
+    /// Where agents find what is open.
+    shared: Option<Rc<Shared>>,
 }
 
 impl ReplayFiles {
     /// Nothing is read yet.
-    pub fn new(log: &LogReader) -> ReplayFiles {
+    pub fn new(log: &LogReader, shared: Option<Rc<Shared>>) -> ReplayFiles {
         ReplayFiles {
             meta: log.lane(META),
             infos: HashMap::new(),
             contents: HashMap::new(),
             open: HashMap::new(),
+            shared,
         }
     }
 
@@ -63,6 +67,9 @@ impl ReplayFiles {
             None => open_same(info)?,
         };
         let file = Rc::new(file);
+        if let Some(shared) = &self.shared {
+            shared.file_opened(id, &file);
+        }
         self.open.insert(id, file.clone());
         Ok(file)
     }

@@ -1,26 +1,24 @@
 //! Calls that shape the address space, repeated at the recorded addresses.
 
 use super::*;
+use crate::agent::BRK;
+use crate::machine::InjectedCall;
 use crate::record::memory::MAP_READ_ONLY;
-use scribe_abi::{OURS, PAGE, is_ours};
+use scribe_abi::fast::MAP_DROPPED;
+use scribe_abi::{AGENT_STRINGS, OURS, PAGE, is_ours};
 use scribe_log::{MapInfo, Syscall};
 use scribe_syscalls::Special;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-/// Flags of mmap that mean nothing at replay or could fail there.
-const DROPPED: i32 = libc::MAP_POPULATE
-    | libc::MAP_LOCKED
-    | libc::MAP_HUGETLB
-    | libc::MAP_FIXED_NOREPLACE
-    | libc::MAP_32BIT
-    | libc::MAP_NONBLOCK
-    | libc::MAP_SYNC;
+/// See [`MAP_DROPPED`].
+const DROPPED: i32 = MAP_DROPPED as i32;
 
 impl Replayer {
     pub(super) fn brk(&mut self, id: u32, new: u64) -> Result<()> {
         let space = self.task(id).space.clone();
-        let old = space.brk.replace(new);
+        let old = space.mem.read_u64(BRK)?;
+        space.mem.write(BRK, &new.to_le_bytes())?;
         let (from, to) = (old.next_multiple_of(PAGE), new.next_multiple_of(PAGE));
         let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64;
@@ -192,24 +190,30 @@ impl Replayer {
 
     /// Maps a file that the replayer has open. `args`: address, length, protection, flags, offset.
     fn map_file(&mut self, id: u32, fd: i32, open: i32, args: [u64; 5]) -> Result<()> {
+        let [at, len, prot, flags, offset] = args;
+        self.code_may_change(id, libc::SYS_mmap, &[at, len, 0, 0, 0, 0]);
         let task = self.task(id);
         let (tid, app, space) = (task.tid, task.app, task.space.clone());
-        let got = self.machine.pass_fd(tid, &space.mem, &app, fd, open)?;
-        if got < 0 {
-            let nr = libc::SYS_openat;
-            return Err(self.diverged(
-                id,
-                Reason::Repeated {
-                    nr,
-                    expected: 3,
-                    got,
-                },
-            ));
+        let path = format!("/proc/{}/fd/{fd}\0", std::process::id());
+        space.mem.write(AGENT_STRINGS, path.as_bytes())?;
+        let calls = [
+            InjectedCall::from((
+                libc::SYS_openat,
+                [libc::AT_FDCWD as u64, AGENT_STRINGS, open as u64, 0, 0, 0],
+            )),
+            InjectedCall::of(libc::SYS_mmap, [at, len, prot, flags, 0, offset], 0),
+            InjectedCall::of(libc::SYS_close, [0; 6], 0),
+        ];
+        let results = self.machine.batch(tid, &space.mem, &app, &calls)?;
+        space.mem.write(AGENT_STRINGS, &vec![0; path.len()])?;
+        self.machine.take_strays(tid);
+        let (nr, expected, got) = match results[0] < 0 {
+            true => (libc::SYS_openat, 3, results[0]),
+            false => (libc::SYS_mmap, at as i64, results[1]),
+        };
+        if got != expected {
+            return Err(self.diverged(id, Reason::Repeated { nr, expected, got }));
         }
-        let [at, len, prot, flags, offset] = args;
-        let map = [at, len, prot, flags, got as u64, offset];
-        let done = self.inject_expecting(id, libc::SYS_mmap, map, at as i64);
-        self.inject(id, libc::SYS_close, [got as u64, 0, 0, 0, 0, 0])?;
-        done
+        Ok(())
     }
 }

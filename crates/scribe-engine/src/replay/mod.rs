@@ -327,8 +327,9 @@ impl Replayer {
         };
         let task = self.task_mut(id);
         if let Some(area) = task.area.as_ref().filter(|_| task.state == State::Running) {
-            // Its agent may have changed it.
+            // Its agent may have changed them.
             task.mask = area.mask.load(std::sync::atomic::Ordering::Relaxed);
+            crate::agent::take_actions(area, &task.sighand);
         }
         match event.stop {
             Stop::Signal(signal) => self.on_signal_stop(id, signal),
@@ -835,7 +836,10 @@ impl Replayer {
         let asked = self
             .machine
             .stopped(task.tid)
-            .and_then(|stopped| stopped.set_regs(&regs))
+            .and_then(|stopped| {
+                stopped.end_unseen()?;
+                stopped.set_regs(&regs)
+            })
             .and_then(|()| self.machine.go(task.tid, Go::Agent, 0));
         if asked.is_err() {
             scribe_tracee::kill(task.tgid, task.tid, libc::SIGKILL);

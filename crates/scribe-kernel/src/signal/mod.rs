@@ -267,8 +267,22 @@ impl Dispositions {
 
     /// The signals whose action is the default.
     pub fn defaults(&self) -> Mask {
+        self.those(|d| d.handler == SIG_DFL)
+    }
+
+    /// The signals whose disposition is all zero.
+    pub fn unset(&self) -> Mask {
+        self.those(|d| *d == Disposition::default())
+    }
+
+    /// The signals whose handler is used up by the first signal (`SA_RESETHAND`).
+    pub fn once(&self) -> Mask {
+        self.those(|d| d.flags & SA_RESETHAND != 0)
+    }
+
+    fn those(&self, which: impl Fn(&Disposition) -> bool) -> Mask {
         let bits = self.0.iter().enumerate();
-        let bits = bits.map(|(i, d)| u64::from(d.handler == SIG_DFL) << i);
+        let bits = bits.map(|(i, d)| u64::from(which(d)) << i);
         Mask(bits.fold(0, |all, bit| all | bit))
     }
 

@@ -12,10 +12,12 @@ mod proc;
 mod snapshot;
 
 use super::calls::PendingCall;
-use super::exec::{ARCH_SET_CPUID, install_agent, map_shared};
+use super::exec::install_agent;
 use super::interrupt::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND};
 use super::start::{create_log, setup};
 use super::*;
+use crate::faulting::ARCH_SET_CPUID;
+use crate::machine::InjectedCall;
 use catch::{Catch, Caught};
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS};
 use scribe_kernel::signal::Disposition;
@@ -283,24 +285,28 @@ impl Recorder {
         let image = own_vdso
             .map(|map| space.mem.read_vec(map.start, map.size() as usize))
             .transpose()?;
-        let machine = &mut self.machine;
-        install_agent(machine, tid, &space.mem, regs, before, &self.agent_image)?;
-        if let Some(shared) = &self.shared {
-            let mapped = map_shared(machine, tid, &space.mem, regs, shared)?;
-            space.agent.set(mapped);
+        let mut calls: Vec<InjectedCall> = vec![(libc::SYS_brk, [0; 6]).into()];
+        for map in before.iter().filter(|map| map.name.starts_with("[vvar")) {
+            calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]).into());
         }
+        let (mapped, results) = install_agent(
+            &mut self.machine,
+            tid,
+            &space.mem,
+            regs,
+            before,
+            &self.agent_image,
+            self.shared.as_deref(),
+            &calls,
+        )?;
+        space.agent.set(mapped);
+        space.brk.set(results[0] as u64);
         // The program has looked up where the kernel's functions are.
         if let (Some(map), Some(image)) = (own_vdso, image) {
             let image = scribe_kernel::vdso::replaced(&image).unwrap_or(image);
             space.mem.write(map.start, &image)?;
         }
         space.note_vdso(before);
-        let mut calls = vec![(libc::SYS_brk, [0; 6])];
-        for map in before.iter().filter(|map| map.name.starts_with("[vvar")) {
-            calls.push((libc::SYS_munmap, [map.start, map.size(), 0, 0, 0, 0]));
-        }
-        let results = self.machine.batch(tid, &space.mem, regs, &calls)?;
-        space.brk.set(results[0] as u64);
         let shared = before.iter().any(|map| map.shared && map.writable());
         space.shared.set(shared);
         Ok(space)
@@ -363,6 +369,7 @@ impl Recorder {
             ..*regs
         };
         let results = self.machine.batch(tid, mem, &base, &calls)?;
+        self.machine.cpuid_faults = results[5] >= 0;
         if results[5] < 0 {
             self.warn_once(
                 "this CPU cannot make CPUID trap: the replay needs the same kind of CPU".into(),
