@@ -17,8 +17,8 @@ mod ring;
 mod token;
 
 use core::sync::atomic::Ordering::Relaxed;
-use scribe_abi::{MARK_RDTSCP, MARKS, PROCESS};
 use scribe_abi::shared::{ANY_SUBLEAF, Config, Process, SHARED_BASE, TaskArea, mode, reason};
+use scribe_abi::{MARK_RDTSCP, MARKS, PROCESS};
 
 /// Called by the entry with the registers of a call in the task's area. 0: the call is done.
 /// Otherwise why the engine has to see it.
