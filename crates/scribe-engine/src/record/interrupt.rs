@@ -98,9 +98,15 @@ impl Recorder {
     }
 
     /// A request to stop broke off a call which the kernel never continues by itself (epoll_wait(2),
-    /// semop(2): signal(7) has the list). Only signals are to end it: it is to be made again.
+    /// semop(2): signal(7) has the list). Only signals are to end it: it is to be made again, unless one
+    /// that has an effect came before.
     pub(super) fn undo_interruption(&self, id: u32) -> Result<()> {
-        let stopped = self.machine.stopped(self.task(id).tid)?;
+        let task = self.task(id);
+        let temporary = task.call.as_ref().and_then(|call| call.temporary_mask);
+        if task.stash.next(Mask(temporary.unwrap_or(task.mask))).is_some() {
+            return Ok(());
+        }
+        let stopped = self.machine.stopped(task.tid)?;
         let mut regs = stopped.regs()?;
         let behind = [AFTER_SYSCALL, scribe_abi::CALL_AFTER].map(|offset| AGENT_BASE + offset);
         let in_call = behind.contains(&regs.rip) && regs.orig_rax as i64 >= 0;
