@@ -101,19 +101,20 @@ int main(void) {
     OK(pipe(go));
     c = seized(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEEXIT, spawns);
     write_all(go[1], "x", 1);
-    int stop = 0, born = 0, left = 1, ends = 0, exits = 0;
-    while (left > 0) {
+    int stop = 0, born = 0, over = 0, ends = 0, exits = 0;
+    // What the new ones do may be heard of before their birth is; the first process ends last.
+    while (!over) {
         pid_t w = waitpid(-1, &status, __WALL);
         CHECK(w > 0);
         if (WIFEXITED(status)) {
             CHECK(WEXITSTATUS(status) == (w == c ? 4 : WEXITSTATUS(status)));
-            left--;
+            over = w == c;
             ends++;
             continue;
         }
         CHECK(WIFSTOPPED(status));
         int event = status >> 16, sig = 0;
-        if (event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_FORK) born++, left++;
+        if (event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_FORK) born++;
         else if (event == PTRACE_EVENT_STOP) { CHECK(WSTOPSIG(status) == SIGTRAP); stop++; }
         else if (event == PTRACE_EVENT_EXIT) {
             unsigned long msg;
