@@ -46,6 +46,8 @@ enum Purpose {
         periodic: bool,
     },
     Detach,
+    /// The next part of the log begins.
+    Part,
 }
 
 /// Which tasks are together already.
@@ -67,6 +69,11 @@ impl Gather {
     /// The program is being let go.
     pub fn detaches(&self) -> bool {
         self.on == Some(Purpose::Detach)
+    }
+
+    /// Tasks come out of their calls, also out of those in which Scribe itself lets them wait.
+    fn clears(&self) -> bool {
+        matches!(self.on, Some(Purpose::Detach | Purpose::Part))
     }
 
     /// Whether it goes on.
@@ -95,6 +102,10 @@ impl Recorder {
                 let periodic = Purpose::Bookmark { periodic: true };
                 self.gather.wanted.push_back(periodic);
             }
+        }
+        let asked = self.gather.on == Some(Purpose::Part);
+        if !asked && !self.gather.wanted.contains(&Purpose::Part) && self.part_is_due() {
+            self.gather.wanted.push_back(Purpose::Part);
         }
         if let Some(requests) = self.options.requests {
             for _ in 0..requests.bookmarks.swap(0, Relaxed) {
@@ -149,10 +160,16 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.wanted.pop_front();
-            if let Some(why) = self.hindrance(next) {
+            let why = match next {
+                Purpose::Part => self.hindrance(next).or_else(|| self.part_hindrance()),
+                _ => self.hindrance(next),
+            };
+            if let Some(why) = why {
                 let what = match next {
                     Purpose::Detach => "the program cannot be let go",
                     Purpose::Bookmark { .. } => "no bookmark can be set",
+                    // It is tried again.
+                    Purpose::Part => return Ok(()),
                 };
                 (self.options.warn)(&format!("{what}: {why}; the recording goes on"));
                 return Ok(());
@@ -193,7 +210,7 @@ impl Recorder {
 
     /// Whether the task is where it is to be; if not, sees to it that it gets there.
     fn gathered(&mut self, id: u32) -> Result<bool> {
-        let detaches = self.gather.detaches();
+        let (detaches, clears) = (self.gather.detaches(), self.gather.clears());
         let Some(task) = self.tasks.get(&id) else {
             return Ok(true);
         };
@@ -207,7 +224,7 @@ impl Recorder {
                 let leader = tid == task.tgid;
                 let others = self.tasks.values();
                 let mut others = others.filter(|t| t.tgid == tid && t.id != id);
-                Ok(!detaches || leader && others.any(|t| t.state != State::Exiting))
+                Ok(!clears || leader && others.any(|t| t.state != State::Exiting))
             }
             State::App if listening => {
                 if self.gather.fetched.insert(id) {
@@ -230,7 +247,7 @@ impl Recorder {
             }
             State::InCall | State::Stopping => {
                 let parked = task.is_parked();
-                if parked && !detaches {
+                if parked && !clears || state == State::Stopping && !detaches {
                     return Ok(true);
                 }
                 if (!task.vfork_wait || listening) && self.gather.fetched.insert(id) {
@@ -243,7 +260,7 @@ impl Recorder {
                 Ok(false)
             }
             State::Ready(Ready::Relaunch) if self.terminal_waits.contains(&id) => {
-                if detaches {
+                if clears {
                     self.gather.held.insert(id);
                 }
                 Ok(true)
@@ -260,7 +277,9 @@ impl Recorder {
         let asked = self.gather.fetched.contains(&id);
         let leaves = self.gather.detaches();
         match state {
-            State::InCall if asked && task.is_parked() && leaves => {
+            State::InCall
+                if asked && task.is_parked() && (leaves || !for_group && self.gather.clears()) =>
+            {
                 // It waits anew, by a call of its own.
                 self.waits.forget(id);
                 self.task_mut(id).call = None;
@@ -306,8 +325,15 @@ impl Recorder {
     fn meet(&mut self) -> Result<()> {
         let purpose = self.gather.on;
         match purpose {
-            Some(Purpose::Bookmark { periodic }) => {
-                self.bookmark(periodic);
+            Some(purpose @ (Purpose::Bookmark { .. } | Purpose::Part)) => {
+                match purpose {
+                    Purpose::Bookmark { periodic } => self.bookmark(periodic),
+                    _ => {
+                        let held: Vec<u32> = self.gather.held.iter().copied().collect();
+                        let done = self.next_part(&held);
+                        self.survive(done)?;
+                    }
+                }
                 self.gather.on = None;
                 self.gather.fetched.clear();
                 self.gather.asked.clear();
@@ -331,7 +357,7 @@ impl Recorder {
     }
 
     /// Writes a bookmark into each lane, with the state of its tasks.
-    fn bookmark(&mut self, periodic: bool) {
+    pub(super) fn bookmark(&mut self, periodic: bool) {
         self.gather.bookmarks += 1;
         let (id, time) = (self.gather.bookmarks, self.started.elapsed());
         let hashes = self.options.checksum != start::Checksums::Off
