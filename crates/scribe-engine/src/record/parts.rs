@@ -58,11 +58,11 @@ impl Recorder {
             return Some("it uses asynchronous I/O (io_setup), whose ring Scribe keeps");
         }
         for task in self.tasks.values() {
-            let leads = |other: &&Box<Task>| other.tid == task.tgid;
             if task.listening || task.state == State::Stopping {
                 return Some("it is stopped");
             }
-            match self.tasks.values().find(leads) {
+            let mut all = self.tasks.values();
+            match all.find(|other| other.tid == task.tgid) {
                 Some(leader) if leader.state != State::Exiting => {}
                 _ => return Some("the first thread of a process has ended, and others go on"),
             }
@@ -138,7 +138,7 @@ impl Recorder {
         let mut roots = Vec::new();
         for process in processes {
             let of = self.tasks.values().filter(|task| task.tgid == process);
-            let mut of: Vec<&Box<Task>> = of.collect();
+            let mut of: Vec<_> = of.collect();
             of.sort_by_key(|task| (task.tid != process, task.id));
             let leader = of[0];
             roots.push((leader.id, leader.ids.own(), leader.lane));
