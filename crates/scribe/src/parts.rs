@@ -20,6 +20,8 @@ pub enum Keep {
 
 /// A part takes this share of the size that is kept.
 const SHARE: u64 = 4;
+/// No part ends sooner for its size: a snapshot may be larger than that already.
+const LEAST: Duration = Duration::from_secs(5);
 
 /// `30s`, `10m`, `2h`; `500M`, `2G`.
 pub fn parse_keep(text: &str) -> Result<Keep, String> {
@@ -155,7 +157,7 @@ impl Parts for Recording {
     fn is_due(&mut self, age: Duration) -> bool {
         let long = self.every.is_some_and(|every| age >= every);
         let large = || match self.keep {
-            Some(Keep::Size(size)) => {
+            Some(Keep::Size(size)) if age >= LEAST => {
                 let path = part_name(&self.first, self.number);
                 path.metadata().is_ok_and(|meta| meta.len() >= size / SHARE)
             }
