@@ -588,13 +588,17 @@ impl Recorder {
             return false;
         };
         let tid = task.tid;
-        !matches!(ready, Ready::Traced | Ready::Die)
+        let joins = !matches!(ready, Ready::Traced | Ready::Die)
             && !self.gather.detaches()
             && self.group_stopped.contains(&task.tgid)
             && !self.has_tracer(id)
             && !self.holds_token(id)
             && self.stand_at_trap(id, ready).is_ok()
-            && self.machine.go(tid, Go::Agent, 0).is_ok()
+            && self.machine.go(tid, Go::Agent, 0).is_ok();
+        if joins {
+            self.leave_gathered(id);
+        }
+        joins
     }
 
     /// Puts a stopped task at the agent's trap, where it finds out how it goes on.
