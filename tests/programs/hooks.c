@@ -1,7 +1,7 @@
 // What a program tells Scribe (include/scribe.h): from threads that wait, compute and lock, from children, from a
 // handler, from a vfork child. Natively each call says that nobody records.
 #include "check.h"
-#include "../../include/scribe.h"
+#include "scribe.h"
 
 enum { THREADS = 3, ROUNDS = 15 };
 

@@ -109,7 +109,7 @@ mod tests {
         let header = include_str!("../../../include/scribe.h");
         let line = header.lines().find_map(|line| {
             let rest = line.strip_prefix("#define ")?.strip_prefix(name)?;
-            rest.starts_with(' ').then(|| rest.trim().to_owned())
+            rest.starts_with(' ').then(|| String::from(rest.trim()))
         });
         line.unwrap_or_else(|| panic!("{name} is not defined"))
     }
