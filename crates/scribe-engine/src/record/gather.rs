@@ -452,7 +452,9 @@ impl Recorder {
                 let Some(task) = self.tasks.get(&member) else {
                     continue;
                 };
-                if matches!(task.state, State::Exiting) {
+                // Replay has none of those left whose end is in the log.
+                let ended = task.process.borrow().exit_recorded;
+                if ended || matches!(task.state, State::Exiting) {
                     continue;
                 }
                 let in_call = match task.state {

@@ -222,6 +222,9 @@ impl Recorder {
         if self.is_fetched(id) {
             return self.break_call(id);
         }
+        if self.gather.is_on() && self.gathered_in_stop(id, false)? {
+            return Ok(());
+        }
         if self.waits.is_woken(id) {
             self.want_token(id, Ready::FinishCall);
             return Ok(());
