@@ -6,7 +6,8 @@
  *   scribe_event("queue", 17)    put a name and a number into the log
  *
  * Outside a recording each of them is one system call that the kernel refuses (some 150 ns) and returns 0. Within one, Scribe answers
- * in place of the kernel, after a stop of the program: some microseconds, and milliseconds for a bookmark.
+ * in place of the kernel, after a stop of the program: some 10 us; for a bookmark as long as a
+ * hash of its memory takes.
  *
  * Nothing has to be initialised, and nothing is kept: scribe record -p may begin to record the program at any time, and
  * scribe detach may end it. A program that asks in a loop where 150 ns count keeps the answer of scribe_recorded()

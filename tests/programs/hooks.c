@@ -57,6 +57,11 @@ static void handler(int sig, siginfo_t *info, void *context) {
     handled++;
 }
 
+static void *sets_for_ever(void *arg) {
+    for (;;) set((const char *)arg);
+    return NULL;
+}
+
 int main(void) {
     recorded = scribe_recorded();
     say("");
@@ -113,6 +118,20 @@ int main(void) {
         void *x;
         OK0(pthread_join(threads[i], &x));
         printf("thread %d: %#x\n", i, (unsigned)(uintptr_t)x);
+    }
+
+    // Processes that end, and die, while their threads set bookmarks.
+    for (int i = 0; i < 4; i++) {
+        pid_t ends = OK(fork());
+        if (!ends) {
+            pthread_t setter;
+            for (int k = 0; k < 2; k++) OK0(pthread_create(&setter, NULL, sets_for_ever, NULL));
+            sleep_us(700 * i);
+            if (i % 2) raise(SIGTERM);
+            _exit(3);
+        }
+        if (i % 2) wait_signal(ends, SIGTERM);
+        else wait_exit(ends, 3);
     }
 
     // Nothing can be brought together while a process waits for its vfork child.

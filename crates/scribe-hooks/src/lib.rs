@@ -60,7 +60,7 @@ pub fn recorded() -> bool {
 
 /// Sets a bookmark, under a name that may be empty, and returns its number: `scribe replay --to NUMBER` ends within
 /// this call. All threads and processes of the recording are brought together for that, and their memory is
-/// hashed (some milliseconds): bookmarks are for phases, not for loops.
+/// hashed: bookmarks are for phases, not for loops.
 ///
 /// # Errors
 ///
