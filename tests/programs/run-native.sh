@@ -10,8 +10,8 @@ for f in "$@"; do
     cflags=$(sed -n 's,^// *cflags: *,,p' "$f")
     case $f in
     *.rs) rustc -O -o "$out/$name" "$f" ;;
-    *.cpp) g++ -O1 -g -std=c++20 -Wall -Wextra -fno-diagnostics-show-caret -Wno-stringop-overflow -Wno-nonnull -Wno-stringop-overread -I"$here" -o "$out/$name" "$f" $cflags ;;
-    *) gcc -O1 -g -std=gnu17 -Wall -Wextra -fno-diagnostics-show-caret -Wno-stringop-overflow -Wno-nonnull -Wno-stringop-overread -I"$here" -o "$out/$name" "$f" $cflags ;;
+    *.cpp) g++ -O1 -g -std=c++20 -Wall -Wextra -fno-diagnostics-show-caret -Wno-stringop-overflow -Wno-nonnull -Wno-stringop-overread -I"$here" -I"$here/../../include" -o "$out/$name" "$f" $cflags ;;
+    *) gcc -O1 -g -std=gnu17 -Wall -Wextra -fno-diagnostics-show-caret -Wno-stringop-overflow -Wno-nonnull -Wno-stringop-overread -I"$here" -I"$here/../../include" -o "$out/$name" "$f" $cflags ;;
     esac || { echo "$name: does not compile"; bad=1; continue; }
     want=0
     s=$(sed -n 's,^// *expect: *exit *,,p' "$f"); [ -n "$s" ] && want=$s

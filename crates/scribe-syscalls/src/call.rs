@@ -187,6 +187,11 @@ impl Row {
         self.sub.is_some_and(|sub| sub.name == "F_SETFL")
     }
 
+    /// Whether the call is one of a program to Scribe, which is for the log, whole.
+    pub fn is_hook(&self) -> bool {
+        self.class == Class::Special(Special::Hook)
+    }
+
     /// Name of the call, with its sub-command if the row has one: `ioctl(TCGETS)`.
     pub fn full_name(&self) -> String {
         match &self.sub {
@@ -312,6 +317,8 @@ pub enum Special {
     Vmsplice,
     /// The size of its output can only be learned with another call (`IPC_STAT`).
     SemctlGetall,
+    /// What a program tells Scribe (`scribe_hooks::call`). The kernel does not have these calls.
+    Hook,
 }
 
 /// Whether a call may block.

@@ -5,8 +5,8 @@
 //! from here: its arguments, the memory it reads and writes ([`plan`], [`outputs`]), whether it may
 //! block, how the replayer treats it ([`Class`]) and what it does to kernel objects ([`Effect`]).
 //!
-//! This crate may depend on crates of constants only, and on `scribe-abi` for the agent's form of the
-//! table. It does no I/O, starts no processes and holds
+//! This crate may depend on crates of constants only, on `scribe-abi` for the agent's form of the
+//! table, and on `scribe-hooks` for the numbers of its calls. It does no I/O, starts no processes and holds
 //! no unsafe code; everything here is a function over values.
 //!
 //! Sources: the manual pages of section 2 (man-pages 6.x), and, where these are silent, the kernel

@@ -97,6 +97,7 @@ impl Program {
 
     fn compile(&self) -> Result<PathBuf, String> {
         let include = repository().join("tests/programs");
+        let public = repository().join("include");
         let flags: Vec<&str> = self
             .directive("cflags:")
             .unwrap_or("")
@@ -111,6 +112,7 @@ impl Program {
         let mut h = DefaultHasher::new();
         let shared = [
             include.join("check.h"),
+            public.join("scribe.h"),
             self.source.with_file_name("bugs.h"),
         ];
         (&self.text, fixed, shared.map(|file| fs::read(file).ok())).hash(&mut h);
@@ -126,7 +128,7 @@ impl Program {
         if compiler == "rustc" {
             command.arg("--crate-name").arg(&self.name);
         } else {
-            command.arg("-I").arg(&include);
+            command.arg("-I").arg(&include).arg("-I").arg(&public);
         }
         let out = command
             .args(&flags)

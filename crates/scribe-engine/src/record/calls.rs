@@ -201,7 +201,10 @@ impl Recorder {
         let mem = Pages::new(&task.space.mem);
         let plan = scribe_syscalls::plan(row, &call, &mem);
         let hash = input_hash(row, &call, &plan, &mem);
-        let kept = INPUT_KEPT[(self.options.level as usize).min(2)];
+        let kept = match row.is_hook() {
+            true => scribe_hooks::call::TEXT_MAX as u64,
+            false => INPUT_KEPT[(self.options.level as usize).min(2)],
+        };
         let inputs = plan
             .bufs
             .iter()
@@ -344,6 +347,10 @@ impl Recorder {
 
     /// Writes the event of a call that is over, with the token held, and lets the task go on.
     pub(super) fn finish_call(&mut self, id: u32) -> Result<()> {
+        // It waits for its bookmark, and comes out of a group stop.
+        if self.keep_asker(id) {
+            return Ok(());
+        }
         let Some(pending) = self.task_mut(id).call.take() else {
             return self.settle(id);
         };
@@ -455,7 +462,7 @@ impl Recorder {
                     }
                 }
             }
-            if level > 0 {
+            if level > 0 || pending.row.is_hook() {
                 event.args(&pending.call.args);
                 for (addr, len, bytes) in &pending.inputs {
                     event.input(*addr, *len, bytes);

@@ -4,6 +4,7 @@
 use super::*;
 use crate::state::{AddressSpace, memory_hash};
 use scribe_log::BookmarkTask;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 /// What the recorder is asked for from outside, by signal handlers too.
@@ -41,13 +42,21 @@ const SOON: Duration = Duration::from_millis(1);
 /// What all tasks are brought together for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    Bookmark {
-        /// It came by itself.
-        periodic: bool,
-    },
+    Bookmark(Cause),
     Detach,
     /// The next part of the log begins.
     Part,
+}
+
+/// Why there is to be a bookmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Somebody asked for it from outside.
+    Asked,
+    /// It came by itself.
+    Periodic,
+    /// This task asked, and waits for it in its call.
+    Program(u32),
 }
 
 /// Which tasks are together already.
@@ -61,6 +70,8 @@ pub(super) struct Gather {
     fetched: BTreeSet<u32>,
     /// When those that run were last asked to stop: one that waits in its agent comes in its turn.
     asked: HashMap<u32, Instant>,
+    /// Tasks that wait in their call for a bookmark, and its name.
+    askers: BTreeMap<u32, Vec<u8>>,
     bookmarks: u32,
     next_periodic: Option<Instant>,
 }
@@ -74,6 +85,11 @@ impl Gather {
     /// Tasks come out of their calls, also out of those in which Scribe itself lets them wait.
     fn clears(&self) -> bool {
         matches!(self.on, Some(Purpose::Detach | Purpose::Part))
+    }
+
+    /// Whether tasks wait in their calls for bookmarks.
+    pub fn has_askers(&self) -> bool {
+        !self.askers.is_empty()
     }
 
     /// Whether it goes on.
@@ -99,7 +115,7 @@ impl Recorder {
                 .get_or_insert(self.started + every);
             if now >= *next {
                 *next = now + every;
-                let periodic = Purpose::Bookmark { periodic: true };
+                let periodic = Purpose::Bookmark(Cause::Periodic);
                 self.gather.wanted.push_back(periodic);
             }
         }
@@ -109,7 +125,7 @@ impl Recorder {
         }
         if let Some(requests) = self.options.requests {
             for _ in 0..requests.bookmarks.swap(0, Relaxed) {
-                let asked = Purpose::Bookmark { periodic: false };
+                let asked = Purpose::Bookmark(Cause::Asked);
                 self.gather.wanted.push_back(asked);
             }
             if requests.detach.swap(false, Relaxed) {
@@ -119,6 +135,58 @@ impl Recorder {
         if self.gather.is_on() {
             self.ticking = true;
             self.tick_for(SOON);
+        }
+    }
+
+    /// The task stays in its call, whose event is still to be written, until its bookmark is there.
+    pub(super) fn await_bookmark(&mut self, id: u32, name: Vec<u8>) {
+        self.gather.askers.insert(id, name);
+        let purpose = Purpose::Bookmark(Cause::Program(id));
+        self.gather.wanted.push_back(purpose);
+        self.keep_asker(id);
+        self.ticking = true;
+        self.tick_for(SOON);
+    }
+
+    /// Keeps a task where it waits for its bookmark. False: it waits for none.
+    pub(super) fn keep_asker(&mut self, id: u32) -> bool {
+        if !self.gather.askers.contains_key(&id) {
+            return false;
+        }
+        self.task_mut(id).state = State::Ready(Ready::FinishCall);
+        self.gather.held.insert(id);
+        self.release(id, Left::InCall);
+        true
+    }
+
+    /// The task stands no longer where it was held: it asks for the token itself when it comes there again.
+    pub(super) fn leave_gathered(&mut self, id: u32) {
+        self.gather.held.remove(&id);
+    }
+
+    /// Ends a task's waiting for a bookmark with this result of its call, and lets it go on.
+    fn answer_asker(&mut self, id: u32, ret: i64) {
+        let waited = self.gather.askers.remove(&id).is_some();
+        let held = self.gather.held.remove(&id);
+        let Some(task) = self.tasks.get_mut(&id).filter(|_| waited) else {
+            return;
+        };
+        if let Some(call) = &mut task.call {
+            call.ret = ret;
+        }
+        // Where it is in a group stop it goes on by itself.
+        if held && task.state == State::Ready(Ready::FinishCall) {
+            self.want_token(id, Ready::FinishCall);
+        }
+    }
+
+    /// No bookmark that the program asked for can be set now: it is told so.
+    fn refuse_askers(&mut self) {
+        let asked = |purpose: &Purpose| matches!(purpose, Purpose::Bookmark(Cause::Program(_)));
+        self.gather.wanted.retain(|purpose| !asked(purpose));
+        let askers: Vec<u32> = self.gather.askers.keys().copied().collect();
+        for id in askers {
+            self.answer_asker(id, scribe_hooks::call::EBUSY);
         }
     }
 
@@ -157,17 +225,25 @@ impl Recorder {
                 (task.vfork_wait || begins) && !task.listening
             };
             if self.tasks.values().any(|task| vforks(task)) {
+                // What the child does may wait for one of these.
+                self.refuse_askers();
                 return Ok(());
             }
             self.gather.wanted.pop_front();
-            let why = match next {
+            let hindrance = match next {
                 Purpose::Part => self.hindrance(next).or_else(|| self.part_hindrance()),
                 _ => self.hindrance(next),
             };
-            if let Some(why) = why {
+            if let Purpose::Bookmark(Cause::Program(asker)) = next
+                && (hindrance.is_some() || !self.tasks.contains_key(&asker))
+            {
+                self.answer_asker(asker, scribe_hooks::call::EBUSY);
+                return Ok(());
+            }
+            if let Some(why) = hindrance {
                 let what = match next {
                     Purpose::Detach => "the program cannot be let go",
-                    Purpose::Bookmark { .. } => "no bookmark can be set",
+                    Purpose::Bookmark(_) => "no bookmark can be set",
                     // It is tried again.
                     Purpose::Part => return Ok(()),
                 };
@@ -175,6 +251,9 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.on = Some(next);
+            if next == Purpose::Detach {
+                self.let_askers_go();
+            }
         }
         let ids: Vec<u32> = self.tasks.keys().copied().collect();
         let mut together = true;
@@ -188,6 +267,19 @@ impl Recorder {
             }
         }
         if together { self.meet() } else { Ok(()) }
+    }
+
+    /// The program is being let go: who waits for a bookmark makes the call again, which is the kernel's then.
+    fn let_askers_go(&mut self) {
+        for id in std::mem::take(&mut self.gather.askers).into_keys() {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.call = None;
+                match &mut task.state {
+                    State::Ready(ready) => *ready = Ready::Dispatch,
+                    _ => task.after_stop = Ready::Dispatch,
+                }
+            }
+        }
     }
 
     /// Why that cannot be done now.
@@ -325,9 +417,10 @@ impl Recorder {
     fn meet(&mut self) -> Result<()> {
         let purpose = self.gather.on;
         match purpose {
-            Some(purpose @ (Purpose::Bookmark { .. } | Purpose::Part)) => {
+            Some(purpose @ (Purpose::Bookmark(_) | Purpose::Part)) => {
+                let mut number = 0;
                 match purpose {
-                    Purpose::Bookmark { periodic } => self.bookmark(periodic),
+                    Purpose::Bookmark(cause) => number = self.bookmark(cause),
                     _ => {
                         let held: Vec<u32> = self.gather.held.iter().copied().collect();
                         let done = self.next_part(&held);
@@ -337,7 +430,16 @@ impl Recorder {
                 self.gather.on = None;
                 self.gather.fetched.clear();
                 self.gather.asked.clear();
-                for id in std::mem::take(&mut self.gather.held) {
+                if let Purpose::Bookmark(Cause::Program(asker)) = purpose {
+                    self.answer_asker(asker, number.into());
+                }
+                let askers = &self.gather.askers;
+                let (stay, go) = std::mem::take(&mut self.gather.held)
+                    .into_iter()
+                    .partition(|id| askers.contains_key(id));
+                self.gather.held = stay;
+                let go: BTreeSet<u32> = go;
+                for id in go {
                     let ready = match self.tasks.get(&id).map(|task| task.state) {
                         Some(State::Ready(ready)) => ready,
                         _ => continue,
@@ -356,8 +458,19 @@ impl Recorder {
         }
     }
 
-    /// Writes a bookmark into each lane, with the state of its tasks.
-    pub(super) fn bookmark(&mut self, periodic: bool) {
+    /// Writes the bookmark with which a part of the log ends.
+    pub(super) fn closing_bookmark(&mut self) {
+        self.bookmark(Cause::Periodic);
+    }
+
+    /// Writes a bookmark into each lane, with the state of its tasks. Returns its number.
+    fn bookmark(&mut self, cause: Cause) -> u32 {
+        let periodic = cause == Cause::Periodic;
+        let name = match cause {
+            Cause::Program(asker) => self.gather.askers.get(&asker).cloned(),
+            _ => None,
+        };
+        let name = name.unwrap_or_default();
         self.gather.bookmarks += 1;
         let (id, time) = (self.gather.bookmarks, self.started.elapsed());
         let hashes = self.options.checksum != start::Checksums::Off
@@ -375,7 +488,9 @@ impl Recorder {
                 let Some(task) = self.tasks.get(&member) else {
                     continue;
                 };
-                if matches!(task.state, State::Exiting) {
+                // Replay has none of those left whose end is in the log.
+                let ended = task.process.borrow().exit_recorded;
+                if ended || matches!(task.state, State::Exiting) {
                     continue;
                 }
                 let in_call = match task.state {
@@ -410,7 +525,7 @@ impl Recorder {
                 Record::Bookmark {
                     id,
                     time: time.as_nanos() as u64,
-                    text: b"".into(),
+                    text: (&name[..]).into(),
                     tasks,
                 }
                 .encode(buf);
@@ -421,9 +536,11 @@ impl Recorder {
             self.next_checksum = now + (now - begin) * tasks::CHECKSUM_SHARE;
         }
         self.log.maybe_flush();
-        if !periodic {
+        // The program has its number.
+        if cause == Cause::Asked {
             (self.options.warn)(&format!("bookmark {id} at {:.3} s", time.as_secs_f64()));
         }
+        id
     }
 }
 

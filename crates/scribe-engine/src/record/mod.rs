@@ -18,6 +18,7 @@ mod fds;
 mod files;
 mod forced;
 mod gather;
+mod hooks;
 mod ids;
 mod interrupt;
 mod iocb;

@@ -222,6 +222,9 @@ impl Recorder {
         if self.is_fetched(id) {
             return self.break_call(id);
         }
+        if self.gather.is_on() && self.gathered_in_stop(id, false)? {
+            return Ok(());
+        }
         if self.waits.is_woken(id) {
             self.want_token(id, Ready::FinishCall);
             return Ok(());
@@ -588,13 +591,17 @@ impl Recorder {
             return false;
         };
         let tid = task.tid;
-        !matches!(ready, Ready::Traced | Ready::Die)
+        let joins = !matches!(ready, Ready::Traced | Ready::Die)
             && !self.gather.detaches()
             && self.group_stopped.contains(&task.tgid)
             && !self.has_tracer(id)
             && !self.holds_token(id)
             && self.stand_at_trap(id, ready).is_ok()
-            && self.machine.go(tid, Go::Agent, 0).is_ok()
+            && self.machine.go(tid, Go::Agent, 0).is_ok();
+        if joins {
+            self.leave_gathered(id);
+        }
+        joins
     }
 
     /// Puts a stopped task at the agent's trap, where it finds out how it goes on.

@@ -128,6 +128,7 @@ impl Recorder {
             Special::ProcessVmWritev => self.process_vm_writev(id, row, call),
             Special::RestartSyscall => self.answer(id, row, call, -i64::from(libc::EINTR)),
             Special::FutexPi => self.futex_pi(id, row, call),
+            Special::Hook => self.hook(id, row, call),
             Special::IoSetup
             | Special::IoDestroy
             | Special::IoSubmit

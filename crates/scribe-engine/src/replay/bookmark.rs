@@ -19,7 +19,7 @@ impl Replayer {
     pub(super) fn bookmark(
         &mut self,
         lane_id: u32,
-        (id, time): (u32, u64),
+        (id, time, name): (u32, u64, &[u8]),
         tasks: &[BookmarkTask],
     ) -> Result<()> {
         let current = self.lanes.get(&lane_id).map_or(0, |lane| lane.current);
@@ -45,8 +45,12 @@ impl Replayer {
             let time = Duration::from_nanos(time);
             let since = time.saturating_sub(self.bookmarks.last.1);
             self.bookmarks.last = (id, time);
+            let name = match name {
+                [] => String::new(),
+                name => format!(" {:?}", String::from_utf8_lossy(name)),
+            };
             (self.options.warn)(&format!(
-                "bookmark {id} at {:.3} s, {:.3} s after the last",
+                "bookmark {id}{name} at {:.3} s, {:.3} s after the last",
                 time.as_secs_f64(),
                 since.as_secs_f64()
             ));

@@ -565,11 +565,14 @@ impl Replayer {
                 }
                 (
                     Record::Bookmark {
-                        id, time, tasks, ..
+                        id,
+                        time,
+                        tasks,
+                        text,
                     },
                     _,
                 ) => {
-                    return self.bookmark(lane_id, (*id, *time), tasks);
+                    return self.bookmark(lane_id, (*id, *time, text), tasks);
                 }
                 (Record::Note { .. } | Record::Gap { .. }, _) => {
                     self.consume(lane_id);

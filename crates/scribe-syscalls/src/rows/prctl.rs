@@ -1,6 +1,7 @@
 //! `prctl(2)` and `arch_prctl(2)`: one row an option.
 
 use linux_raw_sys::prctl as c;
+use scribe_hooks::call as hooks;
 
 use crate::arg::{Ctx, Field, Len, Shape, Ty};
 use crate::call::{Special, Sub};
@@ -20,6 +21,14 @@ macro_rules! o {
             ..sub32(0, c::$name, stringify!($name))
         }
     };
+}
+
+/// What a program tells Scribe: an operation of [`hooks::OPTION`].
+const fn hook(operation: u32, name: &'static str) -> Sub {
+    Sub {
+        and: Some((1, operation as u64)),
+        ..sub32(0, hooks::OPTION, name)
+    }
 }
 
 const INT_OUT: Ty = sout(Shape::I32, 4);
@@ -107,6 +116,13 @@ rows! { ROWS:
     157 prctl[o!(PR_TIMER_CREATE_RESTORE_IDS)](option: INT, op: INT) .eff(Effect::Timer);
     157 prctl[o!(PR_FUTEX_HASH)](option: INT, op: INT, slots: ULONG, flags: HEX)
         .eff(Effect::Futex);
+    157 prctl[hook(hooks::STATE, "SCRIBE_STATE")](option: INT, op: UNUSED) .special(Special::Hook);
+    157 prctl[hook(hooks::BOOKMARK, "SCRIBE_BOOKMARK")](option: INT, op: UNUSED, name: bytes_in(3),
+        size: SIZE) .special(Special::Hook);
+    157 prctl[hook(hooks::TEXT, "SCRIBE_TEXT")](option: INT, op: UNUSED, text: bytes_in(3),
+        size: SIZE) .special(Special::Hook);
+    157 prctl[hook(hooks::EVENT, "SCRIBE_EVENT")](option: INT, op: UNUSED, name: bytes_in(3),
+        size: SIZE, value: LONG) .special(Special::Hook);
     // Options of other architectures, all EINVAL here; and those that are newer than this table.
     157 prctl(option: INT, arg2: HEX, arg3: HEX, arg4: HEX, arg5: HEX) .refuse(f::EINVAL);
 }

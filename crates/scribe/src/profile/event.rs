@@ -3,6 +3,7 @@
 use super::memory::EventMemory;
 use super::model::{Event, Model, Touch};
 use super::walk::Ids;
+use scribe_hooks::call as hooks;
 use scribe_log::{Exec, Exit, Section, Signal, Spawn, Syscall, flags};
 use scribe_syscalls::{
     Buf, Call, Dir, Effect, FormatOpts, Memory, Plan, Row, Shape, Slot, Ty, format_args,
@@ -45,6 +46,15 @@ pub struct Transfer {
     pub size: u64,
     /// Its beginning; empty if it is in a file that has changed since.
     pub bytes: Vec<u8>,
+}
+
+/// What the program put into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its text, or the name of its event.
+    pub text: Vec<u8>,
+    /// The number of its event.
+    pub value: Option<i64>,
 }
 
 impl<'a> CallView<'a> {
@@ -113,6 +123,19 @@ impl<'a> CallView<'a> {
             memory,
             sections,
         })
+    }
+
+    /// What the program put into the log by this call, if the call is one for that.
+    pub fn said(&self) -> Option<Said> {
+        self.row.filter(|row| row.is_hook() && !self.failed())?;
+        let [_, operation, text, size, value, _] = self.args?;
+        let value = match operation as u32 {
+            hooks::TEXT => None,
+            hooks::EVENT => Some(value as i64),
+            _ => return None,
+        };
+        let text = self.memory.bytes(text, size);
+        Some(Said { text, value })
     }
 
     /// `name(arguments)` and the result. `all`: also what [`CallView::data`] says.
@@ -397,6 +420,14 @@ fn siginfo(signal: &Signal) -> Option<String> {
     );
     let (from, to) = (text.find('{')?, text.rfind('}')?);
     text.get(from..=to).map(str::to_owned)
+}
+
+/// A text of the program in quotes, in one line: as it is where it is text, otherwise as [`quote`].
+pub fn quote_text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => format!("{text:?}"),
+        Err(_) => quote(bytes),
+    }
 }
 
 /// Bytes in quotes, escaped as in C and as strace does it.

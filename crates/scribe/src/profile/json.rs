@@ -116,6 +116,17 @@ impl Json {
         if let Some(sub) = view.row.and_then(|row| row.sub) {
             put("command", sub.name.into());
         }
+        if let Some(said) = view.said() {
+            let kind = match said.value {
+                None => "text",
+                Some(_) => "event",
+            };
+            put("kind", kind.into());
+            put("said", String::from_utf8_lossy(&said.text).into());
+            if let Some(value) = said.value {
+                put("value", value.into());
+            }
+        }
         put("nr", view.nr.into());
         put("ret", view.ret.into());
         if view.failed() {

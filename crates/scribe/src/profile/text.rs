@@ -1,7 +1,7 @@
 //! Scribe's form: a line for each event, and below it, indented, what it held and moved.
 
 use super::event::{
-    CallView, Transfer, exec_text, exit_text, quote, signal_details, snapshot_text,
+    CallView, Transfer, exec_text, exit_text, quote, quote_text, signal_details, snapshot_text,
 };
 use super::model::{Model, Touch, kind_name};
 use super::raw;
@@ -159,9 +159,11 @@ impl Text {
             }
             Record::Bookmark { id, time, text, .. } => {
                 let at = std::time::Duration::from_nanos(*time).as_secs_f64();
-                let text = String::from_utf8_lossy(text);
-                let line = format!("bookmark {id} at {at:.3} s {text}");
-                lines.add(0, line.trim_end());
+                let mut line = format!("bookmark {id} at {at:.3} s");
+                if !text.is_empty() {
+                    line.push_str(&format!(" {}", quote_text(text)));
+                }
+                lines.add(0, line);
             }
             Record::Gap { lost, text } => {
                 let why = String::from_utf8_lossy(text);
@@ -174,6 +176,16 @@ impl Text {
 
     fn call(&self, lines: &mut Lines, view: &CallView, touches: &[Touch]) {
         let style = self.options.style;
+        if let Some(said) = view.said() {
+            // It is there to be read: no limit on its length.
+            let text = quote_text(&said.text);
+            let line = match said.value {
+                None => format!("text {text}"),
+                Some(value) => format!("event {text} = {value}"),
+            };
+            lines.add(0, style.bold(&line));
+            return;
+        }
         let (call, result) = view.text(self.options.args, self.options.strsize);
         let (name, args) = call.split_once('(').unwrap_or((&call, ""));
         let result = if view.failed() {
@@ -383,6 +395,32 @@ mod tests {
 "#;
         assert!(out.starts_with(expected), "{out}");
         assert!(out.ends_with("  data: size = 2, \"hi\"\n"), "{out}");
+    }
+
+    #[test]
+    fn what_the_program_says() {
+        use scribe_hooks::call;
+        let mut text = text(false);
+        let mut said = |operation: u32, bytes: &[u8], value: i64, ret: i64| {
+            let (option, size) = (call::OPTION.into(), bytes.len() as u64);
+            let args = [option, operation.into(), 0x1000, size, value as u64, 0];
+            let item = item(libc::SYS_prctl, ret, args, |w| {
+                w.input(0x1000, size, bytes);
+            });
+            text.event(&item, Ids::default())
+        };
+        let long = "ä\n".repeat(5000);
+        let expected = format!("[02] text \"{}\"\n", "ä\\n".repeat(5000));
+        assert_eq!(said(call::TEXT, long.as_bytes(), 0, 1), expected);
+        assert_eq!(said(call::TEXT, b"a\xff", 0, 1), "[02] text \"a\\377\"\n");
+        assert_eq!(
+            said(call::EVENT, b"queue", -3, 1),
+            "[02] event \"queue\" = -3\n"
+        );
+        let refused = said(call::TEXT, b"x", 0, -7);
+        assert!(refused.contains("= -1 E2BIG"), "{refused}");
+        let bookmark = said(call::BOOKMARK, b"here", 0, 4);
+        assert_eq!(bookmark, "[02] prctl(SCRIBE_BOOKMARK, \"here\", 4) = 4\n");
     }
 
     #[test]
