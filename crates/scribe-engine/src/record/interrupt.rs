@@ -103,7 +103,11 @@ impl Recorder {
     pub(super) fn undo_interruption(&self, id: u32) -> Result<()> {
         let task = self.task(id);
         let temporary = task.call.as_ref().and_then(|call| call.temporary_mask);
-        if task.stash.next(Mask(temporary.unwrap_or(task.mask))).is_some() {
+        if task
+            .stash
+            .next(Mask(temporary.unwrap_or(task.mask)))
+            .is_some()
+        {
             return Ok(());
         }
         let stopped = self.machine.stopped(task.tid)?;
