@@ -101,7 +101,7 @@ pub struct Config {
 #[repr(C)]
 #[derive(Debug)]
 pub struct KnownFile {
-    /// Device, inode, size; time of the last change: seconds, nanoseconds.
+    /// Device, inode, size; time of the last change (`ctime`): seconds, nanoseconds.
     pub identity: [AtomicU64; 5],
     /// Its number in the log, written last; 0: the place is free.
     pub id: AtomicU32,

@@ -239,25 +239,34 @@ fn is_state(map: &maps::Mapping) -> bool {
 /// Most memory that is read at once for hashing, in bytes: it should stay in the cache.
 const RUN: usize = 64 << 10;
 
+/// How much of a mapping of a file is looked at page by page, in bytes.
+const WHOLE: u64 = 64 << 20;
+
 /// Page hashes of the writable memory of a task, for comparing two executions: sum them for one
 /// number, list them to find the page that differs.
 pub fn page_hashes(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) {
     let pages = pagemap::Pagemap::open(tid);
     let mut buf = vec![0; RUN];
     for map in maps::read(tid).iter().filter(|map| is_state(map)) {
+        // Pages of a shared object need not be in this process's page tables. A page of a private mapping
+        // that is still the file's may have become the process's own without any change of what it holds:
+        // by mlock, or by a store that was stopped behind its fault and before its effect.
+        let whole = match map.shared || map.ino != 0 {
+            true => map.size().min(WHOLE),
+            false => 0,
+        };
+        for_pieces(mem, map.start, whole, |at, piece| {
+            for (i, page) in piece.chunks(PAGE as usize).enumerate() {
+                let addr = at + i as u64 * PAGE;
+                each(addr, page_hash(addr, page));
+            }
+        });
         if map.shared {
-            // Pages of a shared object need not be in this process's page tables.
-            let len = map.size().min(64 << 20);
-            for_pieces(mem, map.start, len, |at, piece| {
-                for (i, page) in piece.chunks(PAGE as usize).enumerate() {
-                    let addr = at + i as u64 * PAGE;
-                    each(addr, page_hash(addr, page));
-                }
-            });
             continue;
         }
         // Pages side by side are read at once.
-        let mut run = map.start..map.start;
+        let rest = map.start + whole;
+        let mut run = rest..rest;
         let mut hash = |run: &std::ops::Range<u64>| {
             let mut at = run.start;
             while at < run.end {
@@ -271,7 +280,7 @@ pub fn page_hashes(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) {
                 at += len as u64;
             }
         };
-        pages.for_each(map.start, map.end, |addr, page| {
+        pages.for_each(rest, map.end, |addr, page| {
             if page != pagemap::Page::Private {
                 return;
             }

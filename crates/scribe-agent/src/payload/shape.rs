@@ -126,6 +126,8 @@ fn known_file(fd: u64) -> Option<u32> {
         _,
         _,
         _,
+        _,
+        _,
         changed,
         changed_ns,
         ..,

@@ -8,12 +8,17 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Files up to this size that belong to no package are copied into the log.
 const COPY_LIMIT: u64 = 64 << 20;
+/// A file that was changed so recently may be changed again without a new time: the kernel's clock for that
+/// ticks up to every 10 ms.
+const FRESH: Duration = Duration::from_millis(20);
 /// Length of a piece of a copied file.
 const PIECE: usize = 256 << 10;
 
 /// The files known so far: identity to id.
 #[derive(Default)]
 pub struct Files {
+    /// Their count.
+    last: u32,
     known: HashMap<(u64, u64, u64, i64, i64), u32>,
     hashes: Hashes,
 }
@@ -40,6 +45,13 @@ fn is_packaged(path: &str, meta: &std::fs::Metadata) -> bool {
         && !path.ends_with(" (deleted)")
 }
 
+/// See [`FRESH`].
+fn is_fresh(meta: &std::fs::Metadata) -> bool {
+    let changed = Duration::new(meta.ctime().max(0) as u64, meta.ctime_nsec() as u32);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.is_ok_and(|now| now < changed + FRESH)
+}
+
 impl Recorder {
     /// Whether a file is named by its identity only: those of the installed system, and in the
     /// least log its configuration, too.
@@ -55,18 +67,23 @@ impl Recorder {
         if !meta.is_file() {
             return 0;
         }
+        // Programs can set the time of the last modification, but not that of the last change.
         let key = (
             meta.dev(),
             meta.ino(),
             meta.size(),
-            meta.mtime(),
-            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
         );
         if let Some(id) = self.files.known.get(&key) {
             return *id;
         }
-        let id = self.files.known.len() as u32 + 1;
-        self.files.known.insert(key, id);
+        self.files.last += 1;
+        let id = self.files.last;
+        let fresh = is_fresh(&meta);
+        if !fresh {
+            self.files.known.insert(key, id);
+        }
         let packaged = self.is_system(path, &meta);
         let short = packaged && self.options.level == 0;
         let copy = !packaged && meta.size() <= COPY_LIMIT;
@@ -103,9 +120,9 @@ impl Recorder {
             path: path.as_bytes().into(),
         };
         self.log.append(META, |out| Record::File(info).encode(out));
-        if let Some(shared) = &self.shared {
-            let (dev, ino, size, mtime, nanos) = key;
-            shared.file_known([dev, ino, size, mtime as u64, nanos as u64], id);
+        if let Some(shared) = self.shared.as_ref().filter(|_| !fresh) {
+            let (dev, ino, size, changed, nanos) = key;
+            shared.file_known([dev, ino, size, changed as u64, nanos as u64], id);
         }
         id
     }
