@@ -185,6 +185,8 @@ impl Recorder {
         let stopped = self.machine.stopped(tid)?;
         stopped.claim()?;
         let (regs, mask) = (stopped.regs()?, stopped.sigmask()?);
+        // Our calls end with a trap: where that is blocked, the kernel drops its handler.
+        stopped.set_sigmask(signals::kernel_mask(mask))?;
         let rseq = stopped.rseq().unwrap_or_default();
         let before = maps::read(tid);
         let (space, process, files) = match leader {
@@ -230,7 +232,6 @@ impl Recorder {
                 .arm_sud(AGENT_BASE, AGENT_CODE_LEN)?;
         }
         let stopped = self.machine.stopped(tid)?;
-        stopped.set_sigmask(signals::kernel_mask(mask))?;
         crate::regs::begin_xstate(stopped)?;
         let task = Task {
             id,
