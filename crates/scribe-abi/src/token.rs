@@ -75,6 +75,12 @@ impl Token {
         }))
     }
 
+    /// A schedule begins anew: `task` is the last holder of the token, which must be free.
+    pub fn restart(&self, task: u32) {
+        debug_assert_eq!(self.holder(), None);
+        self.last.store(task, Ordering::Relaxed);
+    }
+
     /// Gives the token up. The caller must be the holder.
     pub fn release(&self, task: u32, left: Left) {
         debug_assert_eq!(self.holder(), Some(task));

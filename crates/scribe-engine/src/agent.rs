@@ -146,6 +146,12 @@ impl Shared {
         }
     }
 
+    /// Another log begins, which knows no files. No task runs.
+    pub fn forget_files(&self) {
+        let files = &self.config().files;
+        files.iter().for_each(|file| file.id.store(0, Release));
+    }
+
     /// A replay has this file of the log open.
     pub fn file_opened(&self, id: u32, file: &File) {
         use std::os::fd::AsRawFd;
@@ -582,6 +588,20 @@ impl Sites {
     fn next_stub(&self) -> Option<u16> {
         let next = self.by_stub.len() as u64;
         (next < STUB_COUNT).then_some(next as u16)
+    }
+
+    /// Puts all bytes back, as if nothing had been patched; what was, in the order of its stubs, to be patched
+    /// again. No task may be in a stub, or in the agent on behalf of one.
+    pub fn take_out(&mut self, mem: &Mem) -> Vec<Site> {
+        let places = std::mem::take(&mut self.by_start);
+        for (site, original) in places.values() {
+            // What was unmapped meanwhile needs no restoring.
+            let _ = mem.write(site.start(), original);
+        }
+        let mut sites: Vec<Site> = places.values().map(|(site, _)| *site).collect();
+        sites.sort_by_key(|site| site.stub);
+        self.by_stub = Rc::default();
+        sites
     }
 
     /// Whether nothing was ever patched.

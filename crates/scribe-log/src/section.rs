@@ -37,6 +37,7 @@ pub mod tag {
     pub const ALT_STACK: u8 = 25;
     pub const MEMORY: u8 = 26;
     pub const INSTRUCTIONS: u8 = 27;
+    pub const FAULT: u8 = 28;
     pub const VERSION: u8 = 32;
     pub const ARGV: u8 = 33;
     pub const CWD: u8 = 34;
@@ -275,6 +276,8 @@ pub enum Section<'a> {
     /// Which instructions the program forbade itself: bit 0 RDTSC (PR_SET_TSC), bit 1 CPUID
     /// (ARCH_SET_CPUID).
     Instructions(u32),
+    /// What frames of signals say about the task's last fault: number of the exception, its error code, address.
+    Fault([u64; 3]),
     /// The version of Scribe that wrote the log.
     Version(&'a [u8]),
     /// The command.
@@ -395,6 +398,7 @@ impl<'a> Section<'a> {
             tag::ALT_STACK => Section::AltStack(c.take(24)?.try_into().ok()?),
             tag::MEMORY => Section::Memory(c.u32()?),
             tag::INSTRUCTIONS => Section::Instructions(c.u32()?),
+            tag::FAULT => Section::Fault([c.u64()?, c.u64()?, c.u64()?]),
             tag::VERSION => Section::Version(body),
             tag::ARGV => Section::Argv(StrList(body)),
             tag::CWD => Section::Cwd(body),

@@ -169,6 +169,12 @@ impl<'v> SectionWriter<'v> {
         self.put(tag::MEMORY, stream.to_le_bytes(), &[])
     }
 
+    /// [`Section::Fault`].
+    pub fn fault(&mut self, words: &[u64; 3]) -> &mut Self {
+        let [trapno, err, cr2] = words.map(u64::to_le_bytes);
+        self.put(tag::FAULT, trapno, &[err, cr2].concat())
+    }
+
     /// [`Section::Instructions`].
     pub fn instructions(&mut self, forbidden: u32) -> &mut Self {
         self.put(tag::INSTRUCTIONS, forbidden.to_le_bytes(), &[])
@@ -268,6 +274,7 @@ impl<'v> SectionWriter<'v> {
             Section::AltStack(b) => self.alt_stack(b),
             Section::Memory(v) => self.memory(v),
             Section::Instructions(v) => self.instructions(v),
+            Section::Fault(words) => self.fault(&words),
             Section::Version(b) => self.version(b),
             Section::Argv(l) => self.put(tag::ARGV, [], l.0),
             Section::Cwd(b) => self.cwd(b),

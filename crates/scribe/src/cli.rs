@@ -168,6 +168,12 @@ pub struct RecordArgs {
     /// Set a bookmark every so many seconds
     #[arg(short = 'a', long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub auto_bookmark: Option<std::time::Duration>,
+    /// Begin a part of the log, at which a replay can begin, every so many seconds: LOG, LOG.part2...
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "until_failure")]
+    pub snapshot_every: Option<std::time::Duration>,
+    /// Keep only the last parts of the log: what covers a time (30s, 10m, 2h), or fits into a size (500M, 2G)
+    #[arg(long, value_name = "LIMIT", value_parser = crate::parts::parse_keep, conflicts_with = "until_failure")]
+    pub keep: Option<crate::parts::Keep>,
     /// When to store hashes of registers and memory for replay --verify
     #[arg(long, value_enum, default_value_t = Checksum::Some, value_name = "WHEN")]
     pub checksum: Checksum,

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod control;
 mod diff;
+mod parts;
 mod profile;
 mod record;
 mod replay;

@@ -29,7 +29,7 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
     if let Some(rounds) = args.until_failure {
         return crate::until::run(args, rounds.unwrap_or(crate::until::ROUNDS), &argv);
     }
-    let options = options(args, &argv);
+    let mut options = options(args, &argv);
     let (target, path, pump) = match &args.output {
         Some(path) if path == Path::new("-") => {
             let (target, pump) = Pump::start()?;
@@ -40,6 +40,18 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
             (LogTarget::File(path.clone(), args.force), Some(path), None)
         }
     };
+    let mut names = None;
+    if args.snapshot_every.is_some() || args.keep.is_some() {
+        let Some(path) = &path else {
+            return Err(failed(
+                "a log on standard output cannot be written in parts; give -o a file",
+            ));
+        };
+        let (every, keep) = (args.snapshot_every, args.keep);
+        let (parts, list) = crate::parts::Recording::new(path, args.force, every, keep)?;
+        options.parts = Some(Box::new(parts));
+        names = Some(list);
+    }
     take_requests();
     let begin = Instant::now();
     let started = match args.pid {
@@ -76,6 +88,14 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
         };
         // Standard error: if it is closed, nobody wants the figures.
         let _ = io::stderr().write_all(text.as_bytes());
+    }
+    if let Some(names) = names.filter(|names| names.borrow().len() > 1) {
+        let names = names.borrow();
+        let names: Vec<String> = names
+            .iter()
+            .map(|name| name.display().to_string())
+            .collect();
+        say(format!("the log has these parts: {}", names.join(", ")));
     }
     if outcome == Outcome::Detached {
         let log = path.map_or("the log".into(), |path| path.display().to_string());

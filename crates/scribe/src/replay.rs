@@ -1,11 +1,12 @@
 //! `scribe replay`.
 
 use crate::cli::ReplayArgs;
+use crate::parts;
 use crate::record::is_log_name;
 use crate::report;
 use crate::ui::{self, Failure, PIPE_CLOSED, Style, say};
 use scribe_engine::{Ending, Outcome, ReplayError, ReplayOptions, Replayer};
-use scribe_log::{LogError, LogReader};
+use scribe_log::{LogError, LogReader, Section};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,11 +18,48 @@ const DEADLOCKED: i32 = 35;
 
 /// Runs the command.
 pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
-    let path = match &args.log {
+    let mut path = match &args.log {
         Some(path) => path.clone(),
         None => latest(Path::new("."))?,
     };
-    let log = ui::open_log(&path, 1)?;
+    if !path.exists()
+        && path != Path::new("-")
+        && let Some(kept) = parts::first_kept(&path)
+    {
+        say(format!(
+            "{} was not kept; this is {}",
+            path.display(),
+            kept.display()
+        ));
+        path = kept;
+    }
+    loop {
+        let ended = run_part(args, style, &path)?;
+        if let Some(status) = ended {
+            return Ok(status);
+        }
+        let (first, number) = parts::parse_name(&path);
+        path = parts::part_name(&first, number + 1);
+    }
+}
+
+/// The log that goes on where this one ends, if it is a part.
+fn has_next(path: &Path, log: &LogReader) -> bool {
+    let (first, number) = parts::parse_name(path);
+    let next = LogReader::open(parts::part_name(&first, number + 1));
+    let begins = |log: &LogReader| {
+        let start = log.start().ok().flatten()?;
+        start.sections.iter().find_map(|section| match section {
+            Section::Argv(argv) => Some(argv.iter().map(<[u8]>::to_vec).collect::<Vec<_>>()),
+            _ => None,
+        })
+    };
+    next.is_ok_and(|next| begins(&next).is_some() && begins(&next) == begins(log))
+}
+
+/// Replays one log; its exit status, or `None` where its next part is to follow.
+fn run_part(args: &ReplayArgs, style: Style, path: &Path) -> Result<Option<i32>, Failure> {
+    let log = ui::open_log(path, 1)?;
     let name = if path == Path::new("-") {
         "standard input".into()
     } else {
@@ -40,6 +78,7 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         };
         return Err(Failure::new(1, text));
     }
+    let continued = path != Path::new("-") && has_next(path, &log);
     let backlog = args.per_task.map_or(args.backlog, |n| n.min(args.backlog));
     let options = ReplayOptions {
         verify: args.verify,
@@ -63,7 +102,8 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         ));
     }
     match result {
-        Ok(Ending::Bookmark(_)) => Ok(0),
+        Ok(Ending::Bookmark(_)) => Ok(Some(0)),
+        Ok(Ending::Complete(Outcome::Detached)) if continued => Ok(None),
         Ok(Ending::Complete(_) | Ending::Cut) if args.to.is_some() => {
             let id = args.to.unwrap_or(0);
             Err(Failure::new(
@@ -75,20 +115,20 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
             say(format!(
                 "{name} ends here: the program was let go, and went on without being recorded"
             ));
-            Ok(0)
+            Ok(Some(0))
         }
-        Ok(Ending::Complete(outcome)) => Ok(outcome.shell_status()),
+        Ok(Ending::Complete(outcome)) => Ok(Some(outcome.shell_status())),
         Ok(Ending::Cut) => {
             say(match cut {
                 Some(error) => format!("{name}: {error}; this is what was recorded until then"),
                 None => format!("{name} ends before the program does: the recording was cut off"),
             });
-            Ok(0)
+            Ok(Some(0))
         }
         Err(ReplayError::Divergence(divergence)) => {
             let text = report::divergence(&name, &divergence, backlog, style);
             let _ = io::stderr().write_all(text.as_bytes());
-            Ok(DIVERGED)
+            Ok(Some(DIVERGED))
         }
         Err(error @ ReplayError::Deadlock(_)) => {
             Err(Failure::new(DEADLOCKED, format!("{name}: {error}")))

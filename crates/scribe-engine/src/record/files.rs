@@ -19,6 +19,11 @@ pub struct Files {
 }
 
 impl Files {
+    /// Another log begins, which knows no files.
+    pub(super) fn forget_known(&mut self) {
+        self.known.clear();
+    }
+
     /// Keeps what was learnt for the next recording.
     pub(super) fn save(&self) {
         self.hashes.save();

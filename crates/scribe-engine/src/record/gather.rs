@@ -44,11 +44,13 @@ const SOON: Duration = Duration::from_millis(1);
 enum Purpose {
     Bookmark(Cause),
     Detach,
+    /// The next part of the log begins.
+    Part,
 }
 
 /// Why there is to be a bookmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// Somebody asked for it from outside.
     Asked,
     /// It came by itself.
@@ -80,6 +82,11 @@ impl Gather {
         self.on == Some(Purpose::Detach)
     }
 
+    /// Tasks come out of their calls, also out of those in which Scribe itself lets them wait.
+    fn clears(&self) -> bool {
+        matches!(self.on, Some(Purpose::Detach | Purpose::Part))
+    }
+
     /// Whether it goes on.
     pub fn is_on(&self) -> bool {
         self.on.is_some() || !self.wanted.is_empty()
@@ -106,6 +113,10 @@ impl Recorder {
                 let periodic = Purpose::Bookmark(Cause::Periodic);
                 self.gather.wanted.push_back(periodic);
             }
+        }
+        let asked = self.gather.on == Some(Purpose::Part);
+        if !asked && !self.gather.wanted.contains(&Purpose::Part) && self.part_is_due() {
+            self.gather.wanted.push_back(Purpose::Part);
         }
         if let Some(requests) = self.options.requests {
             for _ in 0..requests.bookmarks.swap(0, Relaxed) {
@@ -164,10 +175,15 @@ impl Recorder {
         }
     }
 
-    /// No bookmark that the program asked for can be set now: it is told so.
-    fn refuse_askers(&mut self) {
+    /// Bookmarks that the program asked for are wanted no more.
+    fn forget_asked(&mut self) {
         let asked = |purpose: &Purpose| matches!(purpose, Purpose::Bookmark(Cause::Program(_)));
         self.gather.wanted.retain(|purpose| !asked(purpose));
+    }
+
+    /// No bookmark that the program asked for can be set now: it is told so.
+    fn refuse_askers(&mut self) {
+        self.forget_asked();
         let askers: Vec<u32> = self.gather.askers.keys().copied().collect();
         for id in askers {
             self.answer_asker(id, scribe_hooks::call::EBUSY);
@@ -214,7 +230,10 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.wanted.pop_front();
-            let hindrance = self.hindrance(next);
+            let hindrance = match next {
+                Purpose::Part => self.hindrance(next).or_else(|| self.part_hindrance()),
+                _ => self.hindrance(next),
+            };
             if let Purpose::Bookmark(Cause::Program(asker)) = next
                 && (hindrance.is_some() || !self.tasks.contains_key(&asker))
             {
@@ -225,12 +244,14 @@ impl Recorder {
                 let what = match next {
                     Purpose::Detach => "the program cannot be let go",
                     Purpose::Bookmark(_) => "no bookmark can be set",
+                    // It is tried again.
+                    Purpose::Part => return Ok(()),
                 };
                 (self.options.warn)(&format!("{what}: {why}; the recording goes on"));
                 return Ok(());
             }
             self.gather.on = Some(next);
-            if next == Purpose::Detach {
+            if matches!(next, Purpose::Detach | Purpose::Part) {
                 self.let_askers_go();
             }
         }
@@ -248,8 +269,10 @@ impl Recorder {
         if together { self.meet() } else { Ok(()) }
     }
 
-    /// The program is being let go: who waits for a bookmark makes the call again, which is the kernel's then.
+    /// The log ends, and perhaps the next part of it begins: who waits for a bookmark makes the call again, to whom
+    /// that goes then.
     fn let_askers_go(&mut self) {
+        self.forget_asked();
         for id in std::mem::take(&mut self.gather.askers).into_keys() {
             if let Some(task) = self.tasks.get_mut(&id) {
                 task.call = None;
@@ -281,7 +304,7 @@ impl Recorder {
 
     /// Whether the task is where it is to be; if not, sees to it that it gets there.
     fn gathered(&mut self, id: u32) -> Result<bool> {
-        let detaches = self.gather.detaches();
+        let (detaches, clears) = (self.gather.detaches(), self.gather.clears());
         let Some(task) = self.tasks.get(&id) else {
             return Ok(true);
         };
@@ -295,7 +318,7 @@ impl Recorder {
                 let leader = tid == task.tgid;
                 let others = self.tasks.values();
                 let mut others = others.filter(|t| t.tgid == tid && t.id != id);
-                Ok(!detaches || leader && others.any(|t| t.state != State::Exiting))
+                Ok(!clears || leader && others.any(|t| t.state != State::Exiting))
             }
             State::App if listening => {
                 if self.gather.fetched.insert(id) {
@@ -318,7 +341,7 @@ impl Recorder {
             }
             State::InCall | State::Stopping => {
                 let parked = task.is_parked();
-                if parked && !detaches {
+                if parked && !clears || state == State::Stopping && !detaches {
                     return Ok(true);
                 }
                 if (!task.vfork_wait || listening) && self.gather.fetched.insert(id) {
@@ -331,7 +354,7 @@ impl Recorder {
                 Ok(false)
             }
             State::Ready(Ready::Relaunch) if self.terminal_waits.contains(&id) => {
-                if detaches {
+                if clears {
                     self.gather.held.insert(id);
                 }
                 Ok(true)
@@ -348,7 +371,9 @@ impl Recorder {
         let asked = self.gather.fetched.contains(&id);
         let leaves = self.gather.detaches();
         match state {
-            State::InCall if asked && task.is_parked() && leaves => {
+            State::InCall
+                if asked && task.is_parked() && (leaves || !for_group && self.gather.clears()) =>
+            {
                 // It waits anew, by a call of its own.
                 self.waits.forget(id);
                 self.task_mut(id).call = None;
@@ -394,12 +419,25 @@ impl Recorder {
     fn meet(&mut self) -> Result<()> {
         let purpose = self.gather.on;
         match purpose {
-            Some(Purpose::Bookmark(cause)) => {
-                let number = self.bookmark(cause);
+            Some(purpose @ (Purpose::Bookmark(_) | Purpose::Part)) => {
+                let mut answer = None;
+                match purpose {
+                    Purpose::Bookmark(cause) => {
+                        let number = self.bookmark(cause);
+                        if let Cause::Program(asker) = cause {
+                            answer = Some((asker, number));
+                        }
+                    }
+                    _ => {
+                        let held: Vec<u32> = self.gather.held.iter().copied().collect();
+                        let done = self.next_part(&held);
+                        self.survive(done)?;
+                    }
+                }
                 self.gather.on = None;
                 self.gather.fetched.clear();
                 self.gather.asked.clear();
-                if let Cause::Program(asker) = cause {
+                if let Some((asker, number)) = answer {
                     self.answer_asker(asker, number.into());
                 }
                 let askers = &self.gather.askers;
@@ -428,7 +466,7 @@ impl Recorder {
     }
 
     /// Writes a bookmark into each lane, with the state of its tasks. Returns its number.
-    fn bookmark(&mut self, cause: Cause) -> u32 {
+    pub(super) fn bookmark(&mut self, cause: Cause) -> u32 {
         let periodic = cause == Cause::Periodic;
         let name = match cause {
             Cause::Program(asker) => self.gather.askers.get(&asker).cloned(),

@@ -112,6 +112,11 @@ impl Journal {
         (self.events.get(), self.switches.get(), calls)
     }
 
+    /// What is written from now on goes into another log; the result is the former one.
+    pub(super) fn replace(&mut self, log: LogWriter) -> LogWriter {
+        std::mem::replace(&mut self.log, log)
+    }
+
     /// See [`LogWriter::finish`].
     pub(super) fn finish(self) -> Result<Stats, LogError> {
         self.drain_all();

@@ -26,6 +26,7 @@ mod journal;
 mod keep;
 pub(crate) mod memory;
 mod park;
+mod parts;
 mod patches;
 mod pi;
 mod places;
@@ -38,6 +39,7 @@ mod tasks;
 
 pub(crate) use cache::Place as KnownPlace;
 pub use gather::Requests;
+pub use parts::Parts;
 pub(crate) use patches::Text;
 pub(crate) use start::agent_file;
 pub use start::sud_available;
@@ -389,6 +391,7 @@ pub struct Recorder {
     gather: gather::Gather,
     /// The program was let go.
     detached: bool,
+    part: parts::Part,
 }
 
 impl Recorder {

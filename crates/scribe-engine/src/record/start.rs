@@ -71,6 +71,8 @@ pub struct RecordOptions {
     pub requests: Option<&'static super::Requests>,
     /// Set a bookmark each time that this has passed.
     pub bookmark_every: Option<Duration>,
+    /// The log is written in parts, as this says.
+    pub parts: Option<Box<dyn super::Parts>>,
     /// Messages for the user.
     pub warn: Box<dyn FnMut(&str)>,
     /// Standard output and error of the recording, where they are open. Filled by [`Recorder::start`].
@@ -96,6 +98,7 @@ impl RecordOptions {
             dump: None,
             requests: None,
             bookmark_every: None,
+            parts: None,
             warn: Box::new(|_| {}),
             stdio: [None; 2],
         }
@@ -305,6 +308,7 @@ impl Recorder {
             group_stopped: HashSet::new(),
             gather: Default::default(),
             detached: false,
+            part: super::parts::Part::new(),
             tsc,
             xstate,
         }

@@ -117,6 +117,7 @@ impl Replayer {
             match section {
                 Section::Mask(mask) => task.mask = mask,
                 Section::AltStack(bytes) => task.alt = AltStack::from_bytes(bytes),
+                Section::Fault([trapno, err, cr2]) => task.fault = FaultInfo { trapno, err, cr2 },
                 Section::Instructions(not) => task.instructions = (not & 1 == 0, not & 2 == 0),
                 Section::Xstate(image) => {
                     let stopped = self.machine.stopped(task.tid)?;

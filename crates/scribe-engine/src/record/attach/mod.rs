@@ -242,7 +242,11 @@ impl Recorder {
             files,
             space,
             lane,
-            state: State::Ready(Ready::Resume),
+            // A call that was broken off is made again.
+            state: State::Ready(match broken {
+                0 => Ready::Resume,
+                _ => Ready::Dispatch,
+            }),
             app,
             mask,
             alt: found.alt,

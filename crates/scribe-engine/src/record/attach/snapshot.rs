@@ -39,7 +39,7 @@ struct Described {
 
 impl Recorder {
     /// Writes the snapshot of a process, whose tasks these are, the leader first.
-    pub(super) fn write_snapshot(&mut self, members: &[u32]) -> Result<()> {
+    pub(in crate::record) fn write_snapshot(&mut self, members: &[u32]) -> Result<()> {
         let Some(&leader) = members.first() else {
             return Ok(());
         };
@@ -63,7 +63,7 @@ impl Recorder {
             let xstate = stopped.xstate()?;
             let comm = std::fs::read(format!("/proc/{}/comm", task.tid)).unwrap_or_default();
             let mut regs = task.app;
-            if task.broken != 0 {
+            if matches!(task.state, State::Ready(Ready::Dispatch | Ready::Relaunch)) {
                 // It comes to its call again.
                 regs.rip -= 2;
             }
@@ -102,6 +102,9 @@ impl Recorder {
                 event.xstate(&xstate);
                 event.mask(task.mask);
                 event.alt_stack(&task.alt.to_bytes());
+                if task.fault != Default::default() {
+                    event.fault(&[task.fault.trapno, task.fault.err, task.fault.cr2]);
+                }
                 event.instructions(u32::from(!tsc) | u32::from(!cpuid) << 1);
                 event.comm(comm.trim_ascii_end());
                 event.finish();

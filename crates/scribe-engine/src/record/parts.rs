@@ -1,0 +1,209 @@
+//! A recording in parts, each a log of its own: all tasks are brought together, the log ends as if the
+//! program was let go, and the next one begins with a snapshot, as if the program was found running. A
+//! replay can begin at each part; of a long recording only the last ones need be kept.
+
+use super::start::create_log;
+use super::*;
+use crate::state::{AddressSpace, Pages, input_hash};
+
+/// When a part ends, and where the next one goes.
+pub trait Parts {
+    /// Whether the part that is being written, which is this old, has gone on for long enough.
+    fn is_due(&mut self, age: Duration) -> bool;
+    /// Where the next part goes.
+    fn next(&mut self) -> LogTarget;
+    /// The part before that is complete; it covers this time.
+    fn closed(&mut self, age: Duration);
+}
+
+/// How long to wait where a part cannot end now.
+const LATER: Duration = Duration::from_secs(1);
+
+/// The part that is being written.
+pub(super) struct Part {
+    began: Instant,
+    /// Not to be ended before.
+    not_before: Instant,
+}
+
+impl Part {
+    pub(super) fn new() -> Part {
+        let now = Instant::now();
+        Part {
+            began: now,
+            not_before: now,
+        }
+    }
+}
+
+impl Recorder {
+    /// Whether a part is to end.
+    pub(super) fn part_is_due(&mut self) -> bool {
+        let (age, ready) = (self.part.began.elapsed(), self.part.not_before);
+        let parts = self.options.parts.as_mut();
+        parts.is_some_and(|parts| Instant::now() >= ready && parts.is_due(age))
+    }
+
+    /// Why a part cannot end now; later it may.
+    pub(super) fn part_hindrance(&mut self) -> Option<&'static str> {
+        let why = self.find_hindrance();
+        if why.is_some() {
+            self.part.not_before = Instant::now() + LATER;
+        }
+        why
+    }
+
+    fn find_hindrance(&self) -> Option<&'static str> {
+        if !self.waits.rings.is_empty() {
+            return Some("it uses asynchronous I/O (io_setup), whose ring Scribe keeps");
+        }
+        for task in self.tasks.values() {
+            if task.listening || task.state == State::Stopping {
+                return Some("it is stopped");
+            }
+            let mut all = self.tasks.values();
+            match all.find(|other| other.tid == task.tgid) {
+                Some(leader) if leader.state != State::Exiting => {}
+                _ => return Some("the first thread of a process has ended, and others go on"),
+            }
+            let mut all = self.tasks.values();
+            if all.any(|t| t.tgid != task.tgid && Rc::ptr_eq(&t.space, &task.space)) {
+                return Some("processes share all of their memory");
+            }
+        }
+        None
+    }
+
+    /// All tasks are together: ends the part, and begins the next, if each task stands where that can be
+    /// done.
+    pub(super) fn next_part(&mut self, held: &[u32]) -> Result<()> {
+        let stands = |task: &Task| {
+            let ready = [Ready::Resume, Ready::Dispatch, Ready::Relaunch].map(State::Ready);
+            held.contains(&task.id) && ready.contains(&task.state)
+        };
+        let together = self.tasks.values().all(|task| stands(task));
+        if !together || self.find_hindrance().is_some() {
+            self.part.not_before = Instant::now() + LATER;
+            return Ok(());
+        }
+        let Some(parts) = &mut self.options.parts else {
+            return Ok(());
+        };
+        let log = match create_log(&parts.next()) {
+            Ok(log) => log,
+            Err(error) => {
+                self.part.not_before = Instant::now() + 10 * LATER;
+                self.warn_once(format!("{error}; the recording goes on in the log before"));
+                return Ok(());
+            }
+        };
+        self.bookmark(gather::Cause::Periodic);
+        self.log.drain_all();
+        let events = self.stats.events;
+        self.log.append(scribe_log::META, |buf| {
+            scribe_log::begin_detached(buf, events).finish();
+        });
+        let before = self.log.replace(log);
+        self.forget_logged();
+        self.write_beginning()?;
+        // Now that the program's state is safe: a full disk ends the former part early, no more.
+        if let Err(error) = before.finish() {
+            self.warn_once(format!(
+                "the former part of the log is not complete: {error}"
+            ));
+        }
+        let age = self.part.began.elapsed();
+        self.part = Part::new();
+        if let Some(parts) = &mut self.options.parts {
+            parts.closed(age);
+        }
+        Ok(())
+    }
+
+    /// What was in the log is not in the next one.
+    fn forget_logged(&mut self) {
+        self.files.forget_known();
+        if let Some(shared) = &self.shared {
+            shared.forget_files();
+        }
+        self.serial = 0;
+    }
+
+    /// Writes the head of a log that begins here.
+    fn write_beginning(&mut self) -> Result<()> {
+        let mut processes: Vec<Tid> = self.tasks.values().map(|task| task.tgid).collect();
+        processes.sort_by_key(|process| (*process != self.root, *process));
+        processes.dedup();
+        let mut members: Vec<Vec<u32>> = Vec::new();
+        let mut roots = Vec::new();
+        for process in processes {
+            let of = self.tasks.values().filter(|task| task.tgid == process);
+            let mut of: Vec<_> = of.collect();
+            of.sort_by_key(|task| (task.tid != process, task.id));
+            let leader = of[0];
+            roots.push((leader.id, leader.ids.own(), leader.lane));
+            members.push(of.iter().map(|task| task.id).collect());
+        }
+        self.write_start(&roots);
+        // The task in each lane that the log is about.
+        let mut current: HashMap<u32, u32> = HashMap::new();
+        for (task, _, lane) in &roots {
+            current.entry(*lane).or_insert(*task);
+        }
+        let mut patched = Vec::new();
+        for tasks in &members {
+            let task = self.task(tasks[0]);
+            let (tid, app, space) = (task.tid, task.app, task.space.clone());
+            // The agent moves it without a word to us.
+            let brk = self.machine.inject(tid, &app, libc::SYS_brk, [0; 6])?;
+            self.take_strays(tasks[0])?;
+            space.brk.set(brk as u64);
+            let sites = space.sites.borrow_mut().take_out(&space.mem);
+            for task in tasks {
+                // As the replay gives it to the task: which parts of it are in use shows in memory.
+                crate::regs::begin_xstate(self.machine.stopped(self.task(*task).tid)?)?;
+            }
+            self.write_snapshot(tasks)?;
+            patched.push(sites);
+        }
+        for (tasks, sites) in members.iter().zip(patched) {
+            let (leader, space) = (tasks[0], self.task(tasks[0]).space.clone());
+            let done = space.sites.borrow_mut().patch(&space.mem, &sites, None)?;
+            if done.is_empty() {
+                continue;
+            }
+            let lane = self.task(leader).lane;
+            if current.insert(lane, leader) != Some(leader) {
+                let flags = 0;
+                self.write(
+                    lane,
+                    &Record::Switch {
+                        task: leader,
+                        flags,
+                    },
+                );
+            }
+            let sites = crate::agent::encode_sites(&done).into();
+            let flags = scribe_log::patch::HERE;
+            self.write(lane, &Record::Patch { flags, sites });
+        }
+        for (lane, task) in current {
+            if let Some(lane) = self.lanes.get(&lane) {
+                lane.area.token.restart(task);
+            }
+        }
+        self.hash_inputs_anew();
+        Ok(())
+    }
+
+    /// Calls that are made again: at replay their input is that of the snapshot, to which poll(2) and
+    /// select(2) may have written when they were interrupted.
+    fn hash_inputs_anew(&mut self) {
+        for task in self.tasks.values_mut() {
+            let space: Rc<AddressSpace> = task.space.clone();
+            if let Some(call) = &mut task.call {
+                call.hash = input_hash(call.row, &call.call, &call.plan, &Pages::new(&space.mem));
+            }
+        }
+    }
+}
