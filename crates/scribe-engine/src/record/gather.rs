@@ -50,7 +50,7 @@ enum Purpose {
 
 /// Why there is to be a bookmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// Somebody asked for it from outside.
     Asked,
     /// It came by itself.
@@ -85,11 +85,6 @@ impl Gather {
     /// Tasks come out of their calls, also out of those in which Scribe itself lets them wait.
     fn clears(&self) -> bool {
         matches!(self.on, Some(Purpose::Detach | Purpose::Part))
-    }
-
-    /// Whether tasks wait in their calls for bookmarks.
-    pub fn has_askers(&self) -> bool {
-        !self.askers.is_empty()
     }
 
     /// Whether it goes on.
@@ -180,10 +175,15 @@ impl Recorder {
         }
     }
 
-    /// No bookmark that the program asked for can be set now: it is told so.
-    fn refuse_askers(&mut self) {
+    /// Bookmarks that the program asked for are wanted no more.
+    fn forget_asked(&mut self) {
         let asked = |purpose: &Purpose| matches!(purpose, Purpose::Bookmark(Cause::Program(_)));
         self.gather.wanted.retain(|purpose| !asked(purpose));
+    }
+
+    /// No bookmark that the program asked for can be set now: it is told so.
+    fn refuse_askers(&mut self) {
+        self.forget_asked();
         let askers: Vec<u32> = self.gather.askers.keys().copied().collect();
         for id in askers {
             self.answer_asker(id, scribe_hooks::call::EBUSY);
@@ -251,7 +251,7 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.on = Some(next);
-            if next == Purpose::Detach {
+            if matches!(next, Purpose::Detach | Purpose::Part) {
                 self.let_askers_go();
             }
         }
@@ -269,8 +269,10 @@ impl Recorder {
         if together { self.meet() } else { Ok(()) }
     }
 
-    /// The program is being let go: who waits for a bookmark makes the call again, which is the kernel's then.
+    /// The log ends, and perhaps the next part of it begins: who waits for a bookmark makes the call again, to whom
+    /// that goes then.
     fn let_askers_go(&mut self) {
+        self.forget_asked();
         for id in std::mem::take(&mut self.gather.askers).into_keys() {
             if let Some(task) = self.tasks.get_mut(&id) {
                 task.call = None;
@@ -418,9 +420,14 @@ impl Recorder {
         let purpose = self.gather.on;
         match purpose {
             Some(purpose @ (Purpose::Bookmark(_) | Purpose::Part)) => {
-                let mut number = 0;
+                let mut answer = None;
                 match purpose {
-                    Purpose::Bookmark(cause) => number = self.bookmark(cause),
+                    Purpose::Bookmark(cause) => {
+                        let number = self.bookmark(cause);
+                        if let Cause::Program(asker) = cause {
+                            answer = Some((asker, number));
+                        }
+                    }
                     _ => {
                         let held: Vec<u32> = self.gather.held.iter().copied().collect();
                         let done = self.next_part(&held);
@@ -430,7 +437,7 @@ impl Recorder {
                 self.gather.on = None;
                 self.gather.fetched.clear();
                 self.gather.asked.clear();
-                if let Purpose::Bookmark(Cause::Program(asker)) = purpose {
+                if let Some((asker, number)) = answer {
                     self.answer_asker(asker, number.into());
                 }
                 let askers = &self.gather.askers;
@@ -458,13 +465,8 @@ impl Recorder {
         }
     }
 
-    /// Writes the bookmark with which a part of the log ends.
-    pub(super) fn closing_bookmark(&mut self) {
-        self.bookmark(Cause::Periodic);
-    }
-
     /// Writes a bookmark into each lane, with the state of its tasks. Returns its number.
-    fn bookmark(&mut self, cause: Cause) -> u32 {
+    pub(super) fn bookmark(&mut self, cause: Cause) -> u32 {
         let periodic = cause == Cause::Periodic;
         let name = match cause {
             Cause::Program(asker) => self.gather.askers.get(&asker).cloned(),

@@ -57,9 +57,6 @@ impl Recorder {
         if !self.waits.rings.is_empty() {
             return Some("it uses asynchronous I/O (io_setup), whose ring Scribe keeps");
         }
-        if self.gather.has_askers() {
-            return Some("it waits for a bookmark");
-        }
         for task in self.tasks.values() {
             if task.listening || task.state == State::Stopping {
                 return Some("it is stopped");
@@ -100,7 +97,7 @@ impl Recorder {
                 return Ok(());
             }
         };
-        self.closing_bookmark();
+        self.bookmark(gather::Cause::Periodic);
         self.log.drain_all();
         let events = self.stats.events;
         self.log.append(scribe_log::META, |buf| {
