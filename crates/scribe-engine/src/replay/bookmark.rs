@@ -43,16 +43,23 @@ impl Replayer {
         }
         if self.bookmarks.last.0 < id {
             let time = Duration::from_nanos(time);
-            let since = time.saturating_sub(self.bookmarks.last.1);
+            // A part of a recording may begin behind other bookmarks.
+            let follows = self.bookmarks.last.0 != 0 || id == 1;
+            let since = match follows {
+                true => {
+                    let since = time.saturating_sub(self.bookmarks.last.1);
+                    format!(", {:.3} s after the last", since.as_secs_f64())
+                }
+                false => String::new(),
+            };
             self.bookmarks.last = (id, time);
             let name = match name {
                 [] => String::new(),
                 name => format!(" {:?}", String::from_utf8_lossy(name)),
             };
             (self.options.warn)(&format!(
-                "bookmark {id}{name} at {:.3} s, {:.3} s after the last",
-                time.as_secs_f64(),
-                since.as_secs_f64()
+                "bookmark {id}{name} at {:.3} s{since}",
+                time.as_secs_f64()
             ));
         }
         if stops {
