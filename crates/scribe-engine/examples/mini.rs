@@ -22,6 +22,8 @@ fn main() {
             no_sud: false,
             dump: None,
             to: None,
+            live: None,
+            interrupt: None,
             output: Box::new(|stream, bytes| {
                 if stream == 2 {
                     std::io::stderr().write_all(bytes).unwrap();

@@ -6,6 +6,7 @@
 mod agent;
 pub mod cpu;
 mod faulting;
+mod leave;
 mod machine;
 mod point;
 pub mod record;

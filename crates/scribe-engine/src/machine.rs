@@ -82,6 +82,11 @@ impl Machine {
         self.threads.contains_key(&tid)
     }
 
+    /// Whether no task is known.
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
     /// How many tasks are running.
     pub fn running(&self) -> usize {
         let running = |thread: &&Thread| matches!(thread.handle, Handle::Running(_));

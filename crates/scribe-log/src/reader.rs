@@ -396,6 +396,14 @@ impl LogReader {
         LaneReader::new(self.inner.clone(), stream)
     }
 
+    /// Another reader of the same log.
+    pub fn again(&self) -> LogReader {
+        LogReader {
+            inner: self.inner.clone(),
+            files: Mutex::new(FileTable::new(LaneReader::new(self.inner.clone(), META))),
+        }
+    }
+
     /// A reader for the global records.
     pub fn meta(&self) -> LaneReader {
         self.lane(META)

@@ -116,6 +116,13 @@ pub enum Record<'a> {
         /// Its name.
         text: Cow<'a, [u8]>,
     },
+    /// Where the kernel objects of the program are described, as they were at a bookmark.
+    Objects {
+        /// Its number; 0: where the recording ended.
+        bookmark: u32,
+        /// The stream: contents as `Blob` records, the description (JSON) as number 0.
+        stream: u32,
+    },
     /// Events are missing here.
     Gap {
         /// How many, if known.
@@ -324,6 +331,10 @@ impl<'a> Record<'a> {
                     text: c.rest().into(),
                 }
             }
+            kind::OBJECTS => Record::Objects {
+                bookmark: rd!(c.u32()),
+                stream: rd!(c.u32()),
+            },
             kind::GAP => Record::Gap {
                 lost: rd!(c.u64()),
                 text: c.rest().into(),
@@ -371,6 +382,7 @@ impl<'a> Record<'a> {
             Record::Blob { .. } => (kind::BLOB, 0, 0),
             Record::Note { .. } => (kind::NOTE, 0, 0),
             Record::Bookmark { .. } => (kind::BOOKMARK, 0, 0),
+            Record::Objects { .. } => (kind::OBJECTS, 0, 0),
             Record::Gap { .. } => (kind::GAP, 0, 0),
             Record::End(e) => (kind::END, if e.detached { flags::DETACHED } else { 0 }, 0),
             Record::Unknown(u) => (u.kind, u.flags, u.arg),
@@ -407,6 +419,10 @@ impl<'a> Record<'a> {
             Record::Merge {
                 from_lane: a,
                 into_lane: b,
+            }
+            | Record::Objects {
+                bookmark: a,
+                stream: b,
             }
             | Record::Move { task: a, lane: b } => {
                 out.extend_from_slice(&a.to_le_bytes());
@@ -562,6 +578,7 @@ impl<'a> Record<'a> {
                 tasks,
                 text: owned(text),
             },
+            Record::Objects { bookmark, stream } => Record::Objects { bookmark, stream },
             Record::Gap { lost, text } => Record::Gap {
                 lost,
                 text: owned(text),

@@ -26,6 +26,7 @@ pub mod kind {
     pub const NOTE: u8 = 35;
     pub const BOOKMARK: u8 = 36;
     pub const GAP: u8 = 37;
+    pub const OBJECTS: u8 = 38;
     pub const END: u8 = 63;
 }
 

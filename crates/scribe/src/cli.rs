@@ -53,6 +53,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Run a recorded command again, exactly
     Replay(ReplayArgs),
+    /// List or apply what a program that turned live changed in files of its own
+    Files(FilesArgs),
     /// Set a bookmark in a recording that is going on
     #[command(after_help = "Example:\n  \
         scribe bookmark $(pgrep -n redis-server)\n\n\
@@ -300,8 +302,10 @@ fn parse_env(text: OsString) -> Result<(OsString, OsString), String> {
 #[command(after_help = "Examples:\n  \
     scribe replay                    the latest recording of this directory\n  \
     scribe replay --verify date.log\n  \
+    scribe replay --live-at 2 server.log   go on from bookmark 2 as a living program\n  \
     ssh host cat date.log | scribe replay -\n\n\
-    A replay shows what the program wrote to its standard output and error, and has no other effect.\n\n\
+    A replay shows what the program wrote to its standard output and error, and has no other effect.\n\
+    SIGUSR1 turns a running one live, at the next bookmark.\n\n\
     Exit status: as recorded; 200 if the replay did something other than the recording; 35 if it was\n\
     deadlocked; 1 if the log could not be replayed; 0 at the end of a log that was cut off.")]
 pub struct ReplayArgs {
@@ -320,6 +324,18 @@ pub struct ReplayArgs {
     /// End at this bookmark
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
     pub to: Option<u32>,
+    /// Turn live at this bookmark, or at the last one (end): the program goes on by itself
+    #[arg(long, value_name = "ID|end", value_parser = parse_live_at, conflicts_with = "to")]
+    pub live_at: Option<LiveAt>,
+    /// The files of a program that turns live: its own, as they were (isolated), or those there are (real)
+    #[arg(long, value_enum, default_value_t = LiveFilesArg::Isolated, value_name = "WHICH")]
+    pub files: LiveFilesArg,
+    /// Where what it changes of its own files goes [default: NAME.live beside the log]
+    #[arg(long, value_name = "DIR")]
+    pub files_dir: Option<PathBuf>,
+    /// Turn live also where something of the program cannot be brought back
+    #[arg(long)]
+    pub live_anyway: bool,
     /// Say on standard error how much was replayed, and with --verify, compared
     #[arg(short, long)]
     pub verbose: bool,
@@ -335,6 +351,51 @@ pub struct ReplayArgs {
     /// The log; - for standard input [default: the latest log of this directory]
     #[arg(value_name = "LOG")]
     pub log: Option<PathBuf>,
+}
+
+/// Where a replay turns live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiveAt {
+    /// At this bookmark.
+    Bookmark(u32),
+    /// At the last one.
+    End,
+}
+
+fn parse_live_at(text: &str) -> Result<LiveAt, String> {
+    match (text, text.parse()) {
+        ("end", _) => Ok(LiveAt::End),
+        (_, Ok(id)) if id > 0 => Ok(LiveAt::Bookmark(id)),
+        _ => Err("give the number of a bookmark, or end".into()),
+    }
+}
+
+/// Which files a program that turns live has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LiveFilesArg {
+    /// Those that it had; what it changes is seen by it alone.
+    Isolated,
+    /// Those that are there.
+    Real,
+}
+
+/// `scribe files`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    scribe replay --live-at end server.log\n  \
+    scribe files server.live\n  \
+    scribe files --apply server.live\n\n\
+    A is a file that was added, M one that was changed, D one that was removed.")]
+pub struct FilesArgs {
+    /// Put the changes in place
+    #[arg(long)]
+    pub apply: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub format: Format,
+    /// The directory, NAME.live
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// `scribe profile`.

@@ -7,6 +7,8 @@ mod check;
 mod cli;
 mod control;
 mod diff;
+mod files;
+mod live;
 mod parts;
 mod profile;
 mod record;
@@ -43,6 +45,7 @@ fn run(cli: Cli) -> Result<i32, Failure> {
     let style = |stream| Style::new(cli.color, stream);
     match &cli.command {
         Command::Record(args) => record::run(args),
+        Command::Files(args) => files::run(args),
         Command::Replay(args) => replay::run(args, style(2)),
         Command::Bookmark(args) => control::run(args, libc::SIGUSR2),
         Command::Detach(args) => control::run(args, libc::SIGUSR1),

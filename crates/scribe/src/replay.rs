@@ -1,14 +1,17 @@
 //! `scribe replay`.
 
 use crate::cli::ReplayArgs;
+use crate::live;
 use crate::parts;
 use crate::record::is_log_name;
 use crate::report;
 use crate::ui::{self, Failure, PIPE_CLOSED, Style, say};
 use scribe_engine::{Ending, Outcome, ReplayError, ReplayOptions, Replayer};
 use scribe_log::{LogError, LogReader, Section};
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::SystemTime;
 
 /// The replay did something other than the recording.
@@ -33,10 +36,18 @@ pub fn run(args: &ReplayArgs, style: Style) -> Result<i32, Failure> {
         ));
         path = kept;
     }
+    live::listen();
+    let mut asked = None;
+    let mut shown = [0; 2];
     loop {
-        let ended = run_part(args, style, &path)?;
-        if let Some(status) = ended {
-            return Ok(status);
+        match run_part(args, style, &path, asked.take(), &mut shown)? {
+            Step::Ended(status) => return Ok(status),
+            Step::Asked(last) => {
+                // From the beginning, in namespaces of its own; what was shown is not shown again.
+                asked = Some(last);
+                continue;
+            }
+            Step::Continued => shown = [0; 2],
         }
         let (first, number) = parts::parse_name(&path);
         path = parts::part_name(&first, number + 1);
@@ -57,8 +68,25 @@ fn has_next(path: &Path, log: &LogReader) -> bool {
     next.is_ok_and(|next| begins(&next).is_some() && begins(&next) == begins(log))
 }
 
-/// Replays one log; its exit status, or `None` where its next part is to follow.
-fn run_part(args: &ReplayArgs, style: Style, path: &Path) -> Result<Option<i32>, Failure> {
+/// How the replay of a log ended.
+enum Step {
+    /// With this exit status.
+    Ended(i32),
+    /// Its next part follows.
+    Continued,
+    /// Somebody wants it to turn live, behind this bookmark.
+    Asked(u32),
+}
+
+/// Replays one log. `behind`: it is to turn live at the first bookmark behind this one. `shown`: bytes of
+/// standard output and error that have been shown already.
+fn run_part(
+    args: &ReplayArgs,
+    style: Style,
+    path: &Path,
+    behind: Option<u32>,
+    shown: &mut [u64; 2],
+) -> Result<Step, Failure> {
     let log = ui::open_log(path, 1)?;
     let name = if path == Path::new("-") {
         "standard input".into()
@@ -80,6 +108,8 @@ fn run_part(args: &ReplayArgs, style: Style, path: &Path) -> Result<Option<i32>,
     }
     let continued = path != Path::new("-") && has_next(path, &log);
     let backlog = args.per_task.map_or(args.backlog, |n| n.min(args.backlog));
+    let live = live::options(args, path, behind);
+    let counted = Rc::new(Cell::new([0; 2]));
     let options = ReplayOptions {
         verify: args.verify,
         // Hashes may stand between the events; the last one is what does not fit.
@@ -88,12 +118,14 @@ fn run_part(args: &ReplayArgs, style: Style, path: &Path) -> Result<Option<i32>,
         no_sud: args.no_sud,
         dump: args.dump_memory.clone(),
         to: args.to,
-        output: Box::new(output(args.quiet)),
+        live: live.clone(),
+        interrupt: behind.is_none().then_some(&live::ASKED),
+        output: Box::new(output(args.quiet, *shown, counted.clone())),
         warn: Box::new(|text| say(text)),
     };
     let failed = |error: ReplayError| Failure::new(1, format!("{name}: {error}"));
     let mut replayer = Replayer::start(log, options).map_err(failed)?;
-    let result = replayer.run();
+    let mut result = replayer.run();
     let stats = replayer.stats();
     if args.verbose {
         say(format!(
@@ -101,9 +133,19 @@ fn run_part(args: &ReplayArgs, style: Style, path: &Path) -> Result<Option<i32>,
             stats.events, stats.verified, stats.forced, stats.misses, stats.stops
         ));
     }
+    *shown = counted.get();
+    match (result, &live) {
+        (Ok(Ending::Live(bookmark)), Some(how)) => {
+            let status = live::wait(&mut replayer, bookmark, how)?;
+            return Ok(Step::Ended(status));
+        }
+        (other, _) => result = other,
+    }
     match result {
-        Ok(Ending::Bookmark(_)) => Ok(Some(0)),
-        Ok(Ending::Complete(Outcome::Detached)) if continued => Ok(None),
+        Ok(Ending::Live(_)) => Ok(Step::Ended(0)),
+        Ok(Ending::Asked(last)) => Ok(Step::Asked(last)),
+        Ok(Ending::Bookmark(_)) => Ok(Step::Ended(0)),
+        Ok(Ending::Complete(Outcome::Detached)) if continued => Ok(Step::Continued),
         Ok(Ending::Complete(_) | Ending::Cut) if args.to.is_some() => {
             let id = args.to.unwrap_or(0);
             Err(Failure::new(
@@ -115,20 +157,20 @@ fn run_part(args: &ReplayArgs, style: Style, path: &Path) -> Result<Option<i32>,
             say(format!(
                 "{name} ends here: the program was let go, and went on without being recorded"
             ));
-            Ok(Some(0))
+            Ok(Step::Ended(0))
         }
-        Ok(Ending::Complete(outcome)) => Ok(Some(outcome.shell_status())),
+        Ok(Ending::Complete(outcome)) => Ok(Step::Ended(outcome.shell_status())),
         Ok(Ending::Cut) => {
             say(match cut {
                 Some(error) => format!("{name}: {error}; this is what was recorded until then"),
                 None => format!("{name} ends before the program does: the recording was cut off"),
             });
-            Ok(Some(0))
+            Ok(Step::Ended(0))
         }
         Err(ReplayError::Divergence(divergence)) => {
             let text = report::divergence(&name, &divergence, backlog, style);
             let _ = io::stderr().write_all(text.as_bytes());
-            Ok(Some(DIVERGED))
+            Ok(Step::Ended(DIVERGED))
         }
         Err(error @ ReplayError::Deadlock(_)) => {
             Err(Failure::new(DEADLOCKED, format!("{name}: {error}")))
@@ -137,10 +179,17 @@ fn run_part(args: &ReplayArgs, style: Style, path: &Path) -> Result<Option<i32>,
     }
 }
 
-/// Shows what the program wrote: these bytes and no others, at once.
-fn output(quiet: bool) -> impl FnMut(u8, &[u8]) {
+/// Shows what the program wrote: these bytes and no others, at once. What was shown before is only
+/// counted.
+fn output(quiet: bool, before: [u64; 2], counted: Rc<Cell<[u64; 2]>>) -> impl FnMut(u8, &[u8]) {
     move |stream, bytes| {
-        if quiet {
+        let which = usize::from(stream == 2);
+        let mut all = counted.get();
+        let skip = before[which].saturating_sub(all[which]).min(bytes.len() as u64);
+        all[which] += bytes.len() as u64;
+        counted.set(all);
+        let bytes = &bytes[skip as usize..];
+        if quiet || bytes.is_empty() {
             return;
         }
         let written = if stream == 2 {

@@ -1,25 +1,12 @@
 //! The end of tracing: the program goes on as if it had never been recorded.
 //!
-//! All tasks are together and stopped. What Scribe kept from the kernel is given to it (handlers of
-//! signals that had to come through, alternate stacks, masks, signals that wait); what Scribe put into
-//! the address spaces is taken out; each task goes on from its own registers, those that waited in a
+//! All tasks are together and stopped. What Scribe kept from the kernel is given to it, what Scribe put
+//! into the address spaces is taken out; each task goes on from its own registers, those that waited in a
 //! call by making it again.
 
-use super::interrupt::{ERESTART_RESTARTBLOCK, millis_left};
+use super::interrupt::ERESTART_RESTARTBLOCK;
 use super::*;
-use crate::faulting::ARCH_SET_CPUID;
-use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
-use scribe_abi::{AGENT_END, AGENT_STRINGS, PAGE, SCRATCH_BASE, SCRATCH_END};
-use scribe_kernel::signal::Disposition;
-use scribe_tracee::inject::call_regs;
-use scribe_tracee::maps;
-
-/// include/uapi/asm/prctl.h (arch/x86).
-const ARCH_MAP_VDSO_64: u64 = 0x2003;
-/// Signals handed back in one batch, as far as there is room for what is known of them.
-const SIGNALS_AT_ONCE: usize = 12;
-/// How often a call is begun anew that is to be found waiting.
-const TRIES: u32 = 1000;
+use crate::leave::{Leaving, Waiting, again};
 
 impl Recorder {
     /// Ends the tracing of all tasks.
@@ -60,66 +47,22 @@ impl Recorder {
         self.take_strays(id)?;
         self.wait_in_place(id)?;
         let task = self.tasks.get_mut(&id).expect("the task exists");
-        let (tid, app, space) = (task.tid, task.app, task.space.clone());
-        let mem = &space.mem;
-        // Signals that come up now wait for the program; not the trap behind the agent's calls: the
-        // kernel drops the handler of one that is forced upon a task which blocks it.
-        let mask = signals::kernel_mask(u64::MAX);
-        self.machine.stopped(tid)?.set_sigmask(mask)?;
-        let (tsc, cpuid) = task.instructions;
-        let tsc = match tsc {
-            true => libc::PR_TSC_ENABLE,
-            false => libc::PR_TSC_SIGSEGV,
-        };
-        let (set_tsc, tsc) = (libc::PR_SET_TSC as u64, tsc as u64);
-        let mut calls = vec![
-            (libc::SYS_prctl, [set_tsc, tsc, 0, 0, 0, 0]),
-            (
-                libc::SYS_arch_prctl,
-                [ARCH_SET_CPUID, cpuid.into(), 0, 0, 0, 0],
-            ),
-            (libc::SYS_getpid, [0; 6]),
-            (libc::SYS_gettid, [0; 6]),
-        ];
-        let rseq = task.rseq;
-        if rseq.address != 0 {
-            let (size, signature) = (rseq.size.into(), rseq.signature.into());
-            calls.push((libc::SYS_rseq, [rseq.address, size, 0, signature, 0, 0]));
+        let mut pending = Vec::new();
+        while let Some(signal) = task.stash.pop(Mask(0)) {
+            pending.push((signal.signo as i32, signal.info));
         }
-        let mut data = Vec::new();
-        if task.alt.size != 0 {
-            calls.push((libc::SYS_sigaltstack, [AGENT_STRINGS, 0, 0, 0, 0, 0]));
-            data.extend_from_slice(&task.alt.to_bytes());
-        }
-        if actions {
-            let sighand = task.sighand.borrow();
-            for signal in 1..=64 {
-                let known = sighand.get(signal).copied().unwrap_or_default();
-                let told = known.handler != libc::SIG_DFL as u64 || Mask::FORCED.has(signal);
-                if told && !Mask::KERNEL_ONLY.has(signal) {
-                    let at = AGENT_STRINGS + data.len() as u64;
-                    calls.push((libc::SYS_rt_sigaction, [signal.into(), at, 0, 8, 0, 0]));
-                    data.extend_from_slice(&Disposition::to_bytes(&known));
-                }
-            }
-        }
-        mem.write(AGENT_STRINGS, &data)?;
-        let results = self.machine.batch(tid, mem, &app, &calls)?;
-        let (pid, own) = (results[2] as u64, results[3] as u64);
-        let mut waiting = Vec::new();
-        while let Some(signal) = self.task_mut(id).stash.pop(Mask(0)) {
-            waiting.push(signal);
-        }
-        for some in waiting.chunks(SIGNALS_AT_ONCE) {
-            let mut calls = Vec::new();
-            for (i, signal) in some.iter().enumerate() {
-                let at = AGENT_STRINGS + 128 * i as u64;
-                mem.write(at, &signal.info)?;
-                let args = [pid, own, signal.signo.into(), at, 0, 0];
-                calls.push((libc::SYS_rt_tgsigqueueinfo, args));
-            }
-            self.machine.batch(tid, mem, &app, &calls)?;
-        }
+        let task = self.tasks.get(&id).expect("the task exists");
+        let sighand = task.sighand.borrow();
+        self.machine.give_back(Leaving {
+            tid: task.tid,
+            app: task.app,
+            space: &task.space,
+            alt: task.alt,
+            instructions: task.instructions,
+            rseq: task.rseq,
+            pending,
+            actions: actions.then_some(&*sighand),
+        })?;
         Ok(())
     }
 
@@ -127,7 +70,7 @@ impl Recorder {
     /// and the time that is left, so that the kernel continues that.
     fn wait_in_place(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
-        let (tid, app, mem) = (task.tid, task.app, task.space.clone());
+        let (tid, app, space) = (task.tid, task.app, task.space.clone());
         let Some(pending) = &task.call else {
             return Ok(());
         };
@@ -136,66 +79,18 @@ impl Recorder {
         if task.state != State::Ready(Ready::Relaunch) || !continues || !moved {
             return Ok(());
         }
-        let (nr, mut args) = (pending.call.nr, pending.call.args);
+        let call = (pending.call.nr, pending.call.args);
         let since = pending.started.elapsed();
-        let sleep = match i64::from(nr) {
-            libc::SYS_poll => {
-                let limit = Duration::from_millis(args[2]);
-                args[2] = millis_left(limit, since);
-                None
+        let done = self.machine.wait_in_place(tid, &app, &space, call, since)?;
+        let task = self.task_mut(id);
+        match (done, &mut task.call) {
+            (Waiting::Continues, Some(call)) => call.agent_args = call.call.args,
+            (Waiting::Anew, Some(call)) => call.agent_nr = call.call.nr.into(),
+            (Waiting::Over(ret), _) => {
+                task.app.rax = ret as u64;
+                task.state = State::Ready(Ready::Resume);
             }
-            libc::SYS_nanosleep => Some(0),
-            libc::SYS_clock_nanosleep => Some(2),
-            _ => return Ok(()),
-        };
-        if let Some(at) = sleep {
-            let mut time = [0; 16];
-            mem.mem.read(args[at], &mut time)?;
-            let part = |i: usize| u64::from_le_bytes(time[i..i + 8].try_into().expect("eight"));
-            let limit = Duration::new(part(0), part(8) as u32);
-            let left = limit.saturating_sub(since);
-            time[..8].copy_from_slice(&left.as_secs().to_le_bytes());
-            time[8..].copy_from_slice(&u64::from(left.subsec_nanos()).to_le_bytes());
-            mem.mem.write(AGENT_STRINGS, &time)?;
-            args[at] = AGENT_STRINGS;
-        }
-        let entry = AGENT_BASE + ENTRY_SYSCALL;
-        let begin = call_regs(&app, entry, nr.into(), &args);
-        self.machine.stopped(tid)?.set_regs(&begin)?;
-        for _ in 0..TRIES {
-            self.machine.go(tid, Go::Agent, 0)?;
-            std::thread::sleep(Duration::from_micros(100));
-            // Not if an earlier request stops it just now: that would be one request ahead for ever.
-            self.machine.fetch(tid)?;
-            let event = self.machine.wait_for(tid)?;
-            if !event.is_stop() {
-                self.machine.push_back(event);
-                return Err(scribe_tracee::Error::Gone.into());
-            }
-            let regs = self.machine.stopped(tid)?.regs()?;
-            if regs.rip == entry {
-                continue;
-            }
-            let ret = regs.rax as i64;
-            if ret == ERESTART_RESTARTBLOCK {
-                if let Some(call) = &mut self.task_mut(id).call {
-                    call.agent_args = call.call.args;
-                }
-                return Ok(());
-            }
-            if (-516..=-512).contains(&ret) {
-                self.machine.stopped(tid)?.set_regs(&begin)?;
-                continue;
-            }
-            // It is over.
-            let task = self.task_mut(id);
-            task.app.rax = ret as u64;
-            task.state = State::Ready(Ready::Resume);
-            return Ok(());
-        }
-        // It begins anew.
-        if let Some(call) = &mut self.task_mut(id).call {
-            call.agent_nr = nr.into();
+            _ => {}
         }
         Ok(())
     }
@@ -204,56 +99,7 @@ impl Recorder {
     fn clear_space(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         let (tid, app, space) = (task.tid, task.app, task.space.clone());
-        let mem = &space.mem;
-        space.sites.borrow_mut().restore(mem, 0, u64::MAX);
-        if self.machine.sud {
-            self.machine.stopped(tid)?.disarm_sud()?;
-        }
-        let code = |maps: &[maps::Mapping]| {
-            let vdso = maps.iter().find(|map| map.name == "[vdso]");
-            vdso.map(|map| (map.start, map.size()))
-        };
-        let ours = code(&maps::read(tid));
-        if let (Some((start, size)), Some(gap)) = (ours, space.vvar_gap.get()) {
-            let calls = [
-                (libc::SYS_munmap, [start, size, 0, 0, 0, 0]),
-                (
-                    libc::SYS_arch_prctl,
-                    [ARCH_MAP_VDSO_64, start - gap, 0, 0, 0, 0],
-                ),
-            ];
-            self.machine.batch(tid, mem, &app, &calls)?;
-            if code(&maps::read(tid)) != Some((start, size)) {
-                // The kernel's own cannot be had at this place: ours stays, which needs nothing of us.
-                let (prot, flags) = (
-                    (libc::PROT_READ | libc::PROT_EXEC) as u64,
-                    (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64,
-                );
-                let args = [start, size, prot, flags, u64::MAX, 0];
-                self.machine.inject(tid, &app, libc::SYS_mmap, args)?;
-                if let Some(image) = scribe_kernel::vdso::image(size as usize) {
-                    mem.write(start, &image)?;
-                }
-            }
-        }
-        // The last calls are made from memory that stays.
-        let entry = ours.map_or(app.rip & !(PAGE - 1), |(start, _)| start);
-        let boot = [0x0f, 0x05, 0xcc];
-        let mut saved = [0; 3];
-        mem.read(entry, &mut saved)?;
-        mem.write(entry, &boot)?;
-        let ranges = [
-            (SCRATCH_BASE, SCRATCH_END),
-            (SHARED_BASE, SHARED_BASE + SHARED_LEN),
-            (AGENT_BASE, AGENT_END),
-        ];
-        for (start, end) in ranges {
-            let args = [start, end - start, 0, 0, 0, 0];
-            self.machine
-                .inject_at(tid, &app, entry, libc::SYS_munmap, args)?;
-        }
-        mem.write(entry, &saved)?;
-        Ok(())
+        Ok(self.machine.clear_space(tid, &app, &space, None)?)
     }
 
     /// Lets a task go.
@@ -269,28 +115,9 @@ impl Recorder {
                 Some(call) => call.ret,
                 None => task.broken,
             };
-            if (ERESTART_RESTARTBLOCK..=-512).contains(&broken) {
-                // On its way out of the kernel it sees how this call was broken off: it is made
-                // again, continued, or ended by a signal.
-                (regs.rax, regs.orig_rax) = (broken as u64, regs.rax);
-            } else {
-                regs.rip -= 2;
-            }
+            regs = again(regs, broken);
         }
         let (tid, mask) = (task.tid, task.mask);
-        let stopped = self.machine.stopped(tid)?;
-        stopped.set_regs(&regs)?;
-        stopped.set_sigmask(mask)?;
-        if self.machine.sud {
-            stopped.disarm_sud()?;
-        }
-        let mut left = Ok(());
-        self.machine.go_with(tid, |stopped| {
-            left = stopped.detach(0);
-            Ok(Running::attached(tid))
-        })?;
-        left?;
-        self.machine.remove(tid);
-        Ok(())
+        Ok(self.machine.leave(tid, &regs, mask)?)
     }
 }

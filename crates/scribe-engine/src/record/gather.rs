@@ -73,6 +73,8 @@ pub(super) struct Gather {
     /// Tasks that wait in their call for a bookmark, and its name.
     askers: BTreeMap<u32, Vec<u8>>,
     bookmarks: u32,
+    /// The tasks come out of their calls, so that the bookmark can be one where a replay turns live.
+    live: bool,
     next_periodic: Option<Instant>,
 }
 
@@ -84,7 +86,12 @@ impl Gather {
 
     /// Tasks come out of their calls, also out of those in which Scribe itself lets them wait.
     fn clears(&self) -> bool {
-        matches!(self.on, Some(Purpose::Detach | Purpose::Part))
+        self.live || matches!(self.on, Some(Purpose::Detach | Purpose::Part))
+    }
+
+    /// Whether the task waits in its call for a bookmark.
+    pub fn asks(&self, id: u32) -> bool {
+        self.askers.contains_key(&id)
     }
 
     /// Whether it goes on.
@@ -251,6 +258,8 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.on = Some(next);
+            self.gather.live =
+                matches!(next, Purpose::Bookmark(_)) && self.find_hindrance().is_none();
             if matches!(next, Purpose::Detach | Purpose::Part) {
                 self.let_askers_go();
             }
@@ -424,6 +433,9 @@ impl Recorder {
                 match purpose {
                     Purpose::Bookmark(cause) => {
                         let number = self.bookmark(cause);
+                        if self.gather.live {
+                            self.write_objects(number, cause == Cause::Periodic)?;
+                        }
                         if let Cause::Program(asker) = cause {
                             answer = Some((asker, number));
                         }
@@ -435,6 +447,7 @@ impl Recorder {
                     }
                 }
                 self.gather.on = None;
+                self.gather.live = false;
                 self.gather.fetched.clear();
                 self.gather.asked.clear();
                 if let Some((asker, number)) = answer {
@@ -457,6 +470,7 @@ impl Recorder {
             }
             Some(Purpose::Detach) => {
                 let held: Vec<u32> = self.gather.held.iter().copied().collect();
+                self.write_objects(0, false)?;
                 self.leave_program(&held)?;
                 self.detached = true;
                 Ok(())

@@ -10,10 +10,10 @@ use scribe_tracee::inject::call_args;
 /// include/linux/errno.h: the call is made again unless a handler runs.
 pub(super) const ERESTARTNOHAND: i64 = -514;
 /// include/linux/errno.h: the kernel goes on with the call by restart_syscall(2).
-pub(super) const ERESTART_RESTARTBLOCK: i64 = -516;
+pub(crate) const ERESTART_RESTARTBLOCK: i64 = -516;
 
 /// What is left of a time limit, so that the call does not end before it.
-pub(super) fn millis_left(limit: Duration, since: Duration) -> u64 {
+pub(crate) fn millis_left(limit: Duration, since: Duration) -> u64 {
     let left = limit.saturating_sub(since);
     left.as_nanos().div_ceil(1_000_000) as u64
 }

@@ -20,10 +20,11 @@ mod forced;
 mod gather;
 mod hooks;
 mod ids;
-mod interrupt;
+pub(crate) mod interrupt;
 mod iocb;
 mod journal;
 mod keep;
+mod objects;
 pub(crate) mod memory;
 mod park;
 mod parts;
@@ -59,7 +60,7 @@ use scribe_kernel::seccomp::Seccomp;
 use scribe_kernel::signal::frame::FaultInfo;
 use scribe_kernel::signal::{AltStack, Dispositions, Mask, SignalQueue};
 use scribe_log::{LogWriter, Record, flags};
-use scribe_tracee::{Event, Regs, Running, Stop, Tid, WaitEvent};
+use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -346,6 +347,8 @@ pub struct Recorder {
     /// Whether the program may have made a pid namespace, where tasks have other ids.
     pid_namespaces: bool,
     next_lane: u32,
+    /// Describes kernel objects.
+    taker: scribe_objects::take::Taker,
     /// The task that writes to the recording's terminal, and those that wait to.
     terminal: Option<u32>,
     terminal_waits: VecDeque<u32>,

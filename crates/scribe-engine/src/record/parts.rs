@@ -53,7 +53,7 @@ impl Recorder {
         why
     }
 
-    fn find_hindrance(&self) -> Option<&'static str> {
+    pub(super) fn find_hindrance(&self) -> Option<&'static str> {
         if !self.waits.rings.is_empty() {
             return Some("it uses asynchronous I/O (io_setup), whose ring Scribe keeps");
         }
@@ -123,6 +123,7 @@ impl Recorder {
     /// What was in the log is not in the next one.
     fn forget_logged(&mut self) {
         self.files.forget_known();
+        self.taker.forget();
         if let Some(shared) = &self.shared {
             shared.forget_files();
         }

@@ -307,6 +307,7 @@ impl Recorder {
             dying: Default::default(),
             group_stopped: HashSet::new(),
             gather: Default::default(),
+            taker: Default::default(),
             detached: false,
             part: super::parts::Part::new(),
             tsc,

@@ -14,6 +14,13 @@ pub(super) struct Bookmarks {
     pub at: Option<u32>,
 }
 
+impl Bookmarks {
+    /// The last bookmark that was passed; 0: none.
+    pub fn last(&self) -> u32 {
+        self.last.0
+    }
+}
+
 impl Replayer {
     /// The next record of the lane is a bookmark.
     pub(super) fn bookmark(

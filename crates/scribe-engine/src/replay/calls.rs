@@ -8,6 +8,7 @@ use scribe_kernel::signal::{Mask, parse_sigreturn, sigprocmask};
 use scribe_kernel::xstate;
 use scribe_log::Syscall;
 use scribe_syscalls::{Class, Dir, Plan, Slot, Special};
+use scribe_abi::AGENT_STRINGS;
 use scribe_tracee::Running;
 
 impl Replayer {
@@ -93,6 +94,9 @@ impl Replayer {
                 return Ok(());
             }
             _ => {}
+        }
+        if self.live.is_some() && !failed {
+            self.repeat_for_live(id, call.nr, &call.args)?;
         }
         self.answer(id, event.ret);
         Ok(())
@@ -365,12 +369,31 @@ impl Replayer {
         };
         let parent = self.task(id);
         let (parent_tid, base) = (parent.tid, parent.app);
-        let regs = call_regs(
-            &base,
-            AGENT_BASE + ENTRY_SYSCALL,
-            libc::SYS_clone as u64,
-            &[really as u64, 0, 0, 0, 0, 0],
-        );
+        let entry = AGENT_BASE + ENTRY_SYSCALL;
+        let regs = match self.live {
+            None => {
+                let nr = libc::SYS_clone as u64;
+                call_regs(&base, entry, nr, &[really as u64, 0, 0, 0, 0, 0])
+            }
+            Some(_) => {
+                let exits = match special {
+                    Special::Clone3 => word(32)?,
+                    Special::Clone => flags & 0xff,
+                    _ => libc::SIGCHLD as u64,
+                };
+                let parent = if has(libc::CLONE_PARENT) { libc::CLONE_PARENT } else { 0 };
+                let own = (really & !(libc::CLONE_PARENT | 0xff) | parent) as u64;
+                let thread = has(libc::CLONE_THREAD) || has(libc::CLONE_PARENT);
+                // struct clone_args (clone(2)): the id is the one that it had.
+                let ids = AGENT_STRINGS + 88;
+                let exits = if thread { 0 } else { exits };
+                let words = [own, 0, 0, 0, exits, 0, 0, 0, ids, 1, 0, spawn.tid as u64];
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                space.mem.write(AGENT_STRINGS, &bytes)?;
+                let nr = libc::SYS_clone3 as u64;
+                call_regs(&base, entry, nr, &[AGENT_STRINGS, 88, 0, 0, 0, 0])
+            }
+        };
         let tid = self.clone_now(id, parent_tid, &regs)?;
         let parent = self.task(id);
         let mut app = parent.app;

@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 
 impl Replayer {
     /// Reads the head of the log and makes the first process.
-    pub fn start(log: LogReader, options: ReplayOptions) -> Result<Replayer> {
+    pub fn start(log: LogReader, mut options: ReplayOptions) -> Result<Replayer> {
         let failed = |error: scribe_log::LogError| ReplayError::Log(error.to_string());
         let mut meta = log.lane(scribe_log::META);
         let mut cpuid = Cpuid::default();
@@ -53,6 +53,14 @@ impl Replayer {
             what: "creating the agent's image".into(),
             error,
         })?;
+        // Behind the agent's image: the namespace's first process hands it on.
+        let live = match options.live.take() {
+            Some(how) => Some(live::Live::prepare(log.again(), how)?),
+            None => None,
+        };
+        if let Some(live) = &live {
+            options.to = Some(live.bookmark);
+        }
         let sud = !options.no_sud && crate::record::sud_available();
         let shared = if options.no_agent || !sud {
             None
@@ -86,6 +94,7 @@ impl Replayer {
             stats: ReplayStats::default(),
             cut: false,
             bookmarks: Default::default(),
+            live,
         };
         for (task, tid, pid, lane) in roots {
             if !replayer.lanes.contains_key(&lane) {
@@ -97,6 +106,21 @@ impl Replayer {
     }
 
     fn first_task(&mut self, id: u32, recorded_tid: i32, pid: i32, lane: u32) -> Result<()> {
+        let tid = match &self.live {
+            Some(live) => {
+                let tid = live.namespace.process(pid, self.agent_image.as_raw_fd())?;
+                let seized = scribe_tracee::seize(tid);
+                live.namespace.open()?;
+                self.machine.add(seized?);
+                tid
+            }
+            None => self.first_process()?,
+        };
+        self.begin_process(id, tid, (recorded_tid, pid, lane))
+    }
+
+    /// A process of the replay, which is about to execute the agent's image.
+    fn first_process(&mut self) -> Result<Tid> {
         let setup = |error| ReplayError::Setup {
             what: "starting the replay".into(),
             error,
@@ -134,6 +158,20 @@ impl Replayer {
         // SAFETY: our own descriptor.
         unsafe { libc::close(fds[1]) };
         self.machine.add(seized?);
+        Ok(tid)
+    }
+
+    /// Waits until it has done that.
+    fn begin_process(
+        &mut self,
+        id: u32,
+        tid: Tid,
+        (recorded_tid, pid, lane): (i32, i32, u32),
+    ) -> Result<()> {
+        let setup = |error| ReplayError::Setup {
+            what: "starting the replay".into(),
+            error,
+        };
         loop {
             let event = self.machine.wait_for(tid)?;
             match event.stop {

@@ -13,10 +13,12 @@ mod divergence;
 mod exec;
 mod files;
 mod forced;
+mod live;
 mod memory;
 mod snapshot;
 mod tracer;
 
+pub use live::{LiveFiles, LiveOptions, LivePoint};
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
 
 use crate::agent::{Shared, TaskSlot};
@@ -54,6 +56,10 @@ pub struct ReplayOptions {
     pub dump: Option<std::path::PathBuf>,
     /// End at the bookmark with this number.
     pub to: Option<u32>,
+    /// Turn live. The caller must have one thread only, and is moved to other namespaces.
+    pub live: Option<LiveOptions>,
+    /// Ends the replay when it is set; whoever sets it interrupts what waits.
+    pub interrupt: Option<&'static std::sync::atomic::AtomicBool>,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
     pub output: Output,
     /// Messages for the user.
@@ -80,6 +86,9 @@ pub enum ReplayError {
         "this CPU lacks what the recorded program was told it has ({0}); replay on a CPU of the recording's kind"
     )]
     Cpu(String),
+    /// The replay cannot turn live.
+    #[error("{0}")]
+    Live(String),
     /// Tracing failed.
     #[error("tracing failed: {0}")]
     Trace(#[from] scribe_tracee::Error),
@@ -104,6 +113,10 @@ pub enum Ending {
     Cut,
     /// At this bookmark.
     Bookmark(u32),
+    /// At this bookmark, where its tasks became a normal program.
+    Live(u32),
+    /// [`ReplayOptions::interrupt`] was set, behind this bookmark.
+    Asked(u32),
 }
 
 /// Figures of a replay.
@@ -215,12 +228,17 @@ pub struct Replayer {
     stats: ReplayStats,
     cut: bool,
     bookmarks: bookmark::Bookmarks,
+    live: Option<live::Live>,
 }
 
 impl Replayer {
     /// Replays to the end.
     pub fn run(&mut self) -> Result<Ending> {
-        let result = self.run_loop();
+        let mut result = self.run_loop();
+        let alive = self.bookmarks.at.filter(|_| result.is_ok() && self.live.is_some());
+        if alive.is_some() {
+            result = self.go_live();
+        }
         self.kill_all();
         self.stats.stops = self.machine.stops;
         let held = std::mem::take(&mut self.held);
@@ -230,6 +248,12 @@ impl Replayer {
             }
         }
         result?;
+        if let Some(id) = alive {
+            return Ok(Ending::Live(id));
+        }
+        if self.interrupted() {
+            return Ok(Ending::Asked(self.bookmarks.last()));
+        }
         if let Some(id) = self.bookmarks.at {
             return Ok(Ending::Bookmark(id));
         }
@@ -252,7 +276,7 @@ impl Replayer {
                 let done = self.advance(lane);
                 self.survive(done)?;
             }
-            if self.tasks.is_empty() || self.at_bookmark() {
+            if self.tasks.is_empty() || self.at_bookmark() || self.interrupted() {
                 return Ok(());
             }
             if self.machine.running() == 0 && !self.machine.has_pending() {
@@ -270,6 +294,11 @@ impl Replayer {
             let done = self.on_event(event);
             self.survive(done)?;
         }
+    }
+
+    fn interrupted(&self) -> bool {
+        let flag = self.options.interrupt;
+        flag.is_some_and(|flag| flag.load(std::sync::atomic::Ordering::Relaxed))
     }
 
     fn survive(&mut self, result: Result<()>) -> Result<()> {
@@ -305,9 +334,15 @@ impl Replayer {
         for task in self.tasks.values() {
             scribe_tracee::kill(task.tgid, task.tid, libc::SIGKILL);
         }
-        while let Ok(Some(event)) = self.machine.next(true) {
+        // Of a replay that turns live there is another child, which stays.
+        while self.live.is_none() || !self.machine.is_empty() {
+            let Ok(Some(event)) = self.machine.next(true) else {
+                return;
+            };
             if event.is_stop() {
                 let _ = self.machine.go(event.tid, Go::Agent, 0);
+            } else {
+                self.machine.remove(event.tid);
             }
         }
     }
@@ -574,7 +609,7 @@ impl Replayer {
                 ) => {
                     return self.bookmark(lane_id, (*id, *time, text), tasks);
                 }
-                (Record::Note { .. } | Record::Gap { .. }, _) => {
+                (Record::Note { .. } | Record::Gap { .. } | Record::Objects { .. }, _) => {
                     self.consume(lane_id);
                 }
                 // It left by exec, and comes back by a merge: both without another task in between.
@@ -652,7 +687,7 @@ impl Replayer {
         }
         self.cut = true;
         for id in unfinished {
-            self.end_task(id, true)?;
+            self.end_task(id, true, 0)?;
         }
         Ok(())
     }
@@ -707,7 +742,7 @@ impl Replayer {
                 if group || last {
                     self.end_process(id, exit.status)
                 } else {
-                    self.end_task(id, false)
+                    self.end_task(id, false, 0)
                 }
             }
             (Sync::Call(_), Record::Signal(signal)) if signal.flags & AT_ENTRY != 0 => {
@@ -823,7 +858,7 @@ impl Replayer {
     // ---- ends ----
 
     /// Ends one task.
-    fn end_task(&mut self, id: u32, whole: bool) -> Result<()> {
+    fn end_task(&mut self, id: u32, whole: bool, status: i32) -> Result<()> {
         let Some(task) = self.tasks.remove(&id) else {
             return Ok(());
         };
@@ -834,7 +869,9 @@ impl Replayer {
         } else {
             libc::SYS_exit
         };
-        let regs = call_regs(&task.app, AGENT_BASE + ENTRY_SYSCALL, nr as u64, &[0; 6]);
+        // Seen by a parent if the replay turns live.
+        let args = [(status >> 8 & 0xff) as u64, 0, 0, 0, 0, 0];
+        let regs = call_regs(&task.app, AGENT_BASE + ENTRY_SYSCALL, nr as u64, &args);
         // One that is gone already went with another of its process.
         let asked = self
             .machine
@@ -866,7 +903,7 @@ impl Replayer {
             .map(|task| task.id)
             .collect();
         for id in all {
-            self.end_task(id, true)?;
+            self.end_task(id, true, status)?;
         }
         Ok(())
     }

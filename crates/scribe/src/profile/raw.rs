@@ -132,6 +132,9 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
             };
             (head, tasks.iter().map(task).collect())
         }
+        Record::Objects { bookmark, stream } => {
+            (format!("objects bookmark={bookmark} stream={stream}"), none())
+        }
         Record::Gap { lost, text: why } => (format!("gap lost={lost} {}", text(why)), none()),
         Record::End(end) => {
             let head = format!("end status={:#x} events={}", end.status, end.events);
@@ -263,6 +266,7 @@ pub fn kind_name(record: &Record) -> &'static str {
         Record::Blob { .. } => "blob",
         Record::Note { .. } => "note",
         Record::Bookmark { .. } => "bookmark",
+        Record::Objects { .. } => "objects",
         Record::Gap { .. } => "gap",
         Record::End(_) => "end",
         Record::Unknown(other) if other.kind == kind::END => "end",

@@ -1,0 +1,250 @@
+//! Taking the description of processes that stand still from /proc, and from copies of their
+//! descriptors (pidfd_getfd(2), which asks for the right to trace them).
+
+mod diag;
+mod fds;
+mod proc;
+mod sockets;
+
+use crate::model::{File, Objects, Process, Shared};
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+pub use proc::{timers, zombies};
+
+/// Where contents of files and pipes go.
+pub trait Store {
+    /// A new content: stream and number.
+    fn begin(&mut self) -> (u32, u32);
+    /// Some of it.
+    fn put(&mut self, content: (u32, u32), offset: u64, bytes: &[u8]);
+}
+
+/// A file as it was when its content was kept: size, times of change.
+type Stamp = (u64, (i64, i64), (i64, i64));
+
+/// What is known from one taking to the next.
+#[derive(Debug, Default)]
+pub struct Taker {
+    kept: HashMap<(u64, u64), (Stamp, (u32, u32))>,
+}
+
+/// How much is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one file that may be written to.
+    pub file: u64,
+    /// Bytes of one file that is only read, and does not belong to the system.
+    pub read: u64,
+}
+
+/// A process: its id here, and as it sees it itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// Here.
+    pub pid: i32,
+    /// Its own.
+    pub own: i32,
+}
+
+/// The taking that is going on.
+pub(crate) struct Taking<'a> {
+    taker: &'a mut Taker,
+    store: &'a mut dyn Store,
+    limits: Limits,
+    subjects: &'a [Subject],
+    /// Descriptors of this process that stand for what the recording came with: input, output, errors.
+    standard: [i32; 3],
+    pub objects: Objects,
+    files: HashMap<(u64, u64), usize>,
+    pipes: HashMap<u64, Option<(u32, u32)>>,
+    seen: Vec<fds::Seen>,
+    diag: Option<diag::Diag>,
+}
+
+impl Taker {
+    /// What was kept is not in the log that is written now.
+    pub fn forget(&mut self) {
+        self.kept.clear();
+    }
+
+    /// Describes these processes, which stand still. Tasks, timers and what only the process itself can be
+    /// asked are left to the caller. `ours`: whether a mapping (start, end) is none of theirs.
+    pub fn take(
+        &mut self,
+        subjects: &[Subject],
+        standard: [i32; 3],
+        limits: Limits,
+        ours: fn(u64, u64) -> bool,
+        store: &mut dyn Store,
+    ) -> Objects {
+        let mut taking = Taking {
+            taker: self,
+            store,
+            limits,
+            subjects,
+            standard,
+            objects: Objects::default(),
+            files: HashMap::new(),
+            pipes: HashMap::new(),
+            seen: Vec::new(),
+            diag: None,
+        };
+        for subject in subjects {
+            let mut process = proc::process(*subject, subjects);
+            let pidfd = pidfd(subject.pid);
+            taking.fds(subject.pid, pidfd.as_ref(), &mut process);
+            taking.shared(subject.pid, ours, &mut process);
+            taking.objects.processes.push(process);
+        }
+        taking.peers();
+        taking.objects
+    }
+}
+
+fn pidfd(pid: i32) -> Option<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: no pointers; the result is a descriptor of our own.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Whether a name is the system's: such files are the same for everyone, and do not change.
+fn is_system(path: &str) -> bool {
+    let system = ["/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/etc/"];
+    system.iter().any(|dir| path.starts_with(dir))
+}
+
+impl Taking<'_> {
+    /// The place of a regular file in the list; its content is kept if it may be needed.
+    fn file(&mut self, file: &fs::File, path: &str, written: bool, mapped: bool) -> Option<usize> {
+        let meta = file.metadata().ok()?;
+        let key = (meta.dev(), meta.ino());
+        let deleted = meta.nlink() == 0;
+        let at = match self.files.get(&key) {
+            Some(at) => *at,
+            None => {
+                let memory = path.strip_prefix("/memfd:");
+                let name = memory.unwrap_or(path);
+                let bare = name.strip_suffix(" (deleted)").unwrap_or(name);
+                let name = if deleted { bare } else { name };
+                self.objects.files.push(File {
+                    path: name.into(),
+                    deleted,
+                    memory: memory.is_some(),
+                    dev: key.0,
+                    ino: key.1,
+                    mode: meta.mode(),
+                    size: meta.size(),
+                    mtime: (meta.mtime(), meta.mtime_nsec()),
+                    content: None,
+                });
+                self.files.insert(key, self.objects.files.len() - 1);
+                self.objects.files.len() - 1
+            }
+        };
+        let most = match written || deleted {
+            true => self.limits.file,
+            false if is_system(path) => 0,
+            false => self.limits.read,
+        };
+        if self.objects.files[at].content.is_none() && meta.size() <= most {
+            let content = self.keep(file, &meta, mapped);
+            self.objects.files[at].content = content;
+        }
+        Some(at)
+    }
+
+    /// Keeps the content of a file, if it was not kept before.
+    fn keep(&mut self, file: &fs::File, meta: &fs::Metadata, mapped: bool) -> Option<(u32, u32)> {
+        let key = (meta.dev(), meta.ino());
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        let stamp = (meta.size(), (times[0], times[1]), (times[2], times[3]));
+        if let Some((known, content)) = self.taker.kept.get(&key)
+            && *known == stamp
+            && !mapped
+        {
+            return Some(*content);
+        }
+        let content = self.store.begin();
+        let mut buf = vec![0; 256 << 10];
+        let mut at = next_data(file, 0);
+        while at < meta.size() {
+            match file.read_at(&mut buf, at) {
+                Ok(0) | Err(_) => break,
+                Ok(n) => {
+                    self.store.put(content, at, &buf[..n]);
+                    at += n as u64;
+                    if n < buf.len() || at.is_multiple_of(16 << 20) {
+                        at = next_data(file, at);
+                    }
+                }
+            }
+        }
+        // Times move in steps: one that changed just now may change again without it being seen.
+        let settled = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .is_ok_and(|now| now.as_nanos() as i128 > nanos(stamp.2) + 20_000_000);
+        if settled && !mapped {
+            self.taker.kept.insert(key, (stamp, content));
+        }
+        Some(content)
+    }
+
+    /// Mappings of files through which the process shares memory.
+    fn shared(&mut self, pid: i32, ours: fn(u64, u64) -> bool, process: &mut Process) {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        for line in maps.lines() {
+            let Some(map) = proc::shared_mapping(line).filter(|map| !ours(map.0, map.1)) else {
+                continue;
+            };
+            let by_address = format!("/proc/{pid}/map_files/{:x}-{:x}", map.0, map.1);
+            let opened: std::io::Result<fs::File> = fs::File::open(&by_address).or_else(|_| {
+                let file = fs::File::open(format!("/proc/{pid}/root{}", map.5))?;
+                match file.metadata()?.ino() == map.4 {
+                    true => Ok(file),
+                    false => Err(std::io::ErrorKind::NotFound.into()),
+                }
+            });
+            let known = self.objects.files.iter().position(|file| file.ino == map.4);
+            let file = match (&opened, known) {
+                (_, Some(known)) if opened.is_err() => Some(known),
+                (Ok(file), _) if file.metadata().is_ok_and(|meta| meta.is_file()) => {
+                    self.file(file, map.5, map.3 & libc::PROT_WRITE as u32 != 0, true)
+                }
+                _ => None,
+            };
+            if let Some(file) = file {
+                process.shared.push(Shared {
+                    start: map.0,
+                    end: map.1,
+                    offset: map.2,
+                    prot: map.3,
+                    file,
+                });
+            }
+        }
+    }
+}
+
+fn nanos(time: (i64, i64)) -> i128 {
+    i128::from(time.0) * 1_000_000_000 + i128::from(time.1)
+}
+
+/// Where data begins at or behind an offset (lseek(2), SEEK_DATA).
+fn next_data(file: &fs::File, at: u64) -> u64 {
+    use std::os::fd::AsRawFd;
+    // SAFETY: a valid descriptor and plain numbers. It is our own, opened anew: nobody sees its position.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), at as i64, libc::SEEK_DATA) };
+    if found >= 0 {
+        return found as u64;
+    }
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::ENXIO) => u64::MAX,
+        _ => at,
+    }
+}
