@@ -122,6 +122,9 @@ pub enum Record<'a> {
         bookmark: u32,
         /// The stream: contents as `Blob` records, the description (JSON) as number 0.
         stream: u32,
+        /// No more than a name, as it was before the program changed it for the first time, behind that
+        /// bookmark ([`flags::BEFORE`]).
+        before: bool,
     },
     /// Events are missing here.
     Gap {
@@ -334,6 +337,7 @@ impl<'a> Record<'a> {
             kind::OBJECTS => Record::Objects {
                 bookmark: rd!(c.u32()),
                 stream: rd!(c.u32()),
+                before: flags & flags::BEFORE != 0,
             },
             kind::GAP => Record::Gap {
                 lost: rd!(c.u64()),
@@ -382,7 +386,9 @@ impl<'a> Record<'a> {
             Record::Blob { .. } => (kind::BLOB, 0, 0),
             Record::Note { .. } => (kind::NOTE, 0, 0),
             Record::Bookmark { .. } => (kind::BOOKMARK, 0, 0),
-            Record::Objects { .. } => (kind::OBJECTS, 0, 0),
+            Record::Objects { before, .. } => {
+                (kind::OBJECTS, if *before { flags::BEFORE } else { 0 }, 0)
+            }
             Record::Gap { .. } => (kind::GAP, 0, 0),
             Record::End(e) => (kind::END, if e.detached { flags::DETACHED } else { 0 }, 0),
             Record::Unknown(u) => (u.kind, u.flags, u.arg),
@@ -423,6 +429,7 @@ impl<'a> Record<'a> {
             | Record::Objects {
                 bookmark: a,
                 stream: b,
+                ..
             }
             | Record::Move { task: a, lane: b } => {
                 out.extend_from_slice(&a.to_le_bytes());
@@ -578,7 +585,15 @@ impl<'a> Record<'a> {
                 tasks,
                 text: owned(text),
             },
-            Record::Objects { bookmark, stream } => Record::Objects { bookmark, stream },
+            Record::Objects {
+                bookmark,
+                stream,
+                before,
+            } => Record::Objects {
+                bookmark,
+                stream,
+                before,
+            },
             Record::Gap { lost, text } => Record::Gap {
                 lost,
                 text: owned(text),

@@ -54,6 +54,8 @@ pub mod flags {
     pub const HAS_MEM: u8 = 2;
     /// [`super::BookmarkTask`]: it has come to a call whose event comes later.
     pub const IN_CALL: u8 = 4;
+    /// [`crate::Record::Objects`]: a name before it was changed.
+    pub const BEFORE: u8 = 1;
     /// [`super::End`]: the program went on.
     pub const DETACHED: u8 = 1;
 }

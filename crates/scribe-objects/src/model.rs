@@ -13,6 +13,8 @@ pub struct Objects {
     pub open: Vec<Open>,
     /// Files on disk or in memory: open files and mappings name them by their place here.
     pub files: Vec<File>,
+    /// Names that the program may have changed, as they are.
+    pub changed: Vec<Changed>,
     /// What cannot be made again, and is not described: for people.
     pub lost: Vec<String>,
 }
@@ -160,6 +162,31 @@ pub struct File {
     pub mtime: (i64, i64),
     /// Its content: number in the stream of this log (stream, number), if it was kept.
     pub content: Option<(u32, u32)>,
+}
+
+/// A name of the file system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The name.
+    pub path: String,
+    /// What has it.
+    pub what: Named,
+}
+
+/// What has a name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Named {
+    /// Nothing.
+    Absent,
+    /// A regular file: its place in the list of files.
+    File(usize),
+    /// A directory, with these permissions.
+    Directory(u32),
+    /// A symbolic link to this.
+    Symlink(String),
+    /// Something else: a device, a socket, a FIFO.
+    Other,
 }
 
 /// An open file.

@@ -99,6 +99,10 @@ pub struct Row {
     pub effect: Effect,
 }
 
+/// Flags with which open(2) may change a file, or make one: O_ACCMODE, O_CREAT, O_TRUNC
+/// (include/uapi/asm-generic/fcntl.h).
+pub(crate) const CHANGING_FLAGS: u64 = 0o3 | 0o100 | 0o1000;
+
 /// Selects a sub-command: `args[arg] & mask == value` (and `args[a] as u32 == v` for `and`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sub {
@@ -185,6 +189,31 @@ impl Row {
     /// decides how its data is recorded.
     pub fn sets_status_flags(&self) -> bool {
         self.sub.is_some_and(|sub| sub.name == "F_SETFL")
+    }
+
+    /// The flags of open(2) and its kin: which argument they are. `None`: the call has none, or elsewhere.
+    pub(crate) fn open_flags(&self) -> Option<u8> {
+        match self.name {
+            "open" => Some(1),
+            "openat" => Some(2),
+            _ => None,
+        }
+    }
+
+    /// The names whose files the call may change, or make: the argument of the directory, if there is one,
+    /// and that of the path.
+    pub fn changes(&self, call: &Call) -> Vec<(Option<u8>, u8)> {
+        match self.effect {
+            Effect::ChangesNames(names) => names.to_vec(),
+            Effect::OpensPath { dir, path } => {
+                let flags = self.open_flags().map(|arg| call.args[arg as usize]);
+                match flags {
+                    Some(flags) if flags & CHANGING_FLAGS == 0 => Vec::new(),
+                    _ => vec![(dir, path)],
+                }
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Whether the call is one of a program to Scribe, which is for the log, whole.

@@ -84,6 +84,9 @@ pub enum Effect {
     PathReads,
     /// Changes the tree of files, or metadata of a file found by path.
     PathWrites,
+    /// Changes which files have which names, or what one holds: for each name the argument of its
+    /// directory, if there is one, and that of the path.
+    ChangesNames(&'static [(Option<u8>, u8)]),
     /// Changes metadata or length of the file behind the descriptor.
     InodeWrites(u8),
     /// Working directory, by path or descriptor.
@@ -171,7 +174,7 @@ impl Effect {
             Effect::SetsSocket(_) => &[File],
             Effect::Polls | Effect::Epoll(_) => &[File],
             Effect::PathReads => &[Fs, Inode],
-            Effect::PathWrites => &[Fs, Inode],
+            Effect::PathWrites | Effect::ChangesNames(_) => &[Fs, Inode],
             Effect::InodeWrites(_) => &[Inode],
             Effect::Chdir | Effect::Mounts | Effect::Umask => &[Fs],
             Effect::Mm | Effect::OtherMm => &[Mm],

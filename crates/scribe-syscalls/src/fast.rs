@@ -2,7 +2,7 @@
 //! `scribe_abi::fast`. What has no such form is marked as the engine's.
 
 use crate::arg::{Dir, Len, Out, Ptr, Shape, Ty};
-use crate::call::{Block, Class, Row, Special};
+use crate::call::{Block, CHANGING_FLAGS, Class, Row, Special};
 use crate::effect::Effect;
 use crate::table::{KNOWN_MAX, rows_of};
 use scribe_abi::fast::{
@@ -91,9 +91,13 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         | Effect::Moves { to: fd, .. } => (effect::WRITES, fd, 0),
         Effect::SetsFile(fd) if row.sets_status_flags() => (effect::CHANGES, NO_ARG, fd),
         Effect::ClosesFd(fd) => (effect::CHANGES, NO_ARG, fd),
-        Effect::OpensFd | Effect::OpensPath { .. } | Effect::Accepts(_) => {
+        // The engine sees which files the program may change.
+        Effect::OpensPath { .. } => {
+            let flags = row.open_flags()?;
+            (fast.sub_arg, fast.sub_mask, fast.sub_value) = (flags, CHANGING_FLAGS, 0);
             (effect::OPENS, NO_ARG, 0)
         }
+        Effect::OpensFd | Effect::Accepts(_) => (effect::OPENS, NO_ARG, 0),
         Effect::Dup { to, .. } => (effect::DUPS, NO_ARG, to.unwrap_or(NO_ARG)),
         Effect::OpensFds2 { arg } => (effect::OPENS2, NO_ARG, arg),
         // Its results depend on more than the rules say.

@@ -30,7 +30,11 @@ pub struct Change {
 /// All changes that a directory holds.
 pub fn changes(dir: &Path) -> Vec<Change> {
     let mut found = Vec::new();
-    for layer in fs::read_dir(dir.join("upper")).into_iter().flatten().flatten() {
+    for layer in fs::read_dir(dir.join("upper"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         // The layers are named by the directories that they lie over.
         let name = layer.file_name().to_string_lossy().replace('\\', "/");
         walk(&layer.path(), &Path::new("/").join(name), &mut found);
@@ -58,7 +62,11 @@ fn walk(stored: &Path, path: &Path, found: &mut Vec<Change>) {
         };
         if meta.is_dir() {
             if what == What::Added {
-                found.push(Change { what, path: path.clone(), stored: stored.clone() });
+                found.push(Change {
+                    what,
+                    path: path.clone(),
+                    stored: stored.clone(),
+                });
             }
             walk(&stored, &path, found);
         } else if what == What::Removed || !same(&stored, &path) {
@@ -167,7 +175,11 @@ fn apply(change: &Change) -> io::Result<()> {
     let path = &change.path;
     if change.what == What::Removed {
         let meta = fs::symlink_metadata(path)?;
-        return if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        return if meta.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        };
     }
     let meta = fs::symlink_metadata(&change.stored)?;
     if meta.is_dir() {

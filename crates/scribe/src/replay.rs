@@ -185,7 +185,9 @@ fn output(quiet: bool, before: [u64; 2], counted: Rc<Cell<[u64; 2]>>) -> impl Fn
     move |stream, bytes| {
         let which = usize::from(stream == 2);
         let mut all = counted.get();
-        let skip = before[which].saturating_sub(all[which]).min(bytes.len() as u64);
+        let skip = before[which]
+            .saturating_sub(all[which])
+            .min(bytes.len() as u64);
         all[which] += bytes.len() as u64;
         counted.set(all);
         let bytes = &bytes[skip as usize..];

@@ -245,6 +245,7 @@ impl Recorder {
         call: Call,
         kind: Kind,
     ) -> Result<()> {
+        self.note_changes(id, row, &call);
         let mut pending = self.prepare(id, row, call, kind);
         let may_block = match row.block {
             Block::Never => false,

@@ -89,6 +89,11 @@ impl Gather {
         self.live || matches!(self.on, Some(Purpose::Detach | Purpose::Part))
     }
 
+    /// How many there were.
+    pub fn bookmarks(&self) -> u32 {
+        self.bookmarks
+    }
+
     /// Whether the task waits in its call for a bookmark.
     pub fn asks(&self, id: u32) -> bool {
         self.askers.contains_key(&id)

@@ -10,6 +10,7 @@ mod answers;
 mod attach;
 mod cache;
 mod calls;
+mod changes;
 mod chaos;
 mod death;
 mod detach;
@@ -24,8 +25,8 @@ pub(crate) mod interrupt;
 mod iocb;
 mod journal;
 mod keep;
-mod objects;
 pub(crate) mod memory;
+mod objects;
 mod park;
 mod parts;
 mod patches;
@@ -347,6 +348,8 @@ pub struct Recorder {
     /// Whether the program may have made a pid namespace, where tasks have other ids.
     pid_namespaces: bool,
     next_lane: u32,
+    /// Names that the program may have changed.
+    changes: changes::Changes,
     /// Describes kernel objects.
     taker: scribe_objects::take::Taker,
     /// The task that writes to the recording's terminal, and those that wait to.

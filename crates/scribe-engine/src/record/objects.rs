@@ -9,20 +9,22 @@ use scribe_objects::take::{Limits, Store, Subject};
 const LIMITS: Limits = Limits {
     file: 64 << 20,
     read: 1 << 20,
+    total: 256 << 20,
 };
 /// Where bookmarks come by themselves.
 const SMALLER: Limits = Limits {
     file: 16 << 20,
     read: 1 << 20,
+    total: 32 << 20,
 };
 /// Most of a content in one record.
 const PIECE: usize = 256 << 10;
 
 /// A stream of contents.
-struct Contents<'a> {
-    log: &'a Journal,
-    stream: u32,
-    next: u32,
+pub(super) struct Contents<'a> {
+    pub log: &'a Journal,
+    pub stream: u32,
+    pub next: u32,
 }
 
 impl Store for Contents<'_> {
@@ -90,7 +92,15 @@ impl Recorder {
             stream,
             next: 0,
         };
-        let mut objects = taker.take(&subjects, [0, 1, 2], limits, scribe_abi::is_ours, &mut contents);
+        let mut objects = taker.take(
+            &subjects,
+            [0, 1, 2],
+            limits,
+            scribe_abi::is_ours,
+            &mut contents,
+        );
+        let names = self.changes.names();
+        taker.names(names, limits, &mut contents, &mut objects);
         self.taker = taker;
         for (i, leader) in leaders.iter().enumerate() {
             let done = self.ask_process(*leader, &mut objects.processes[i]);
@@ -107,7 +117,13 @@ impl Recorder {
         contents.put((stream, 0), 0, &text);
         self.log.close(stream);
         self.log.append(scribe_log::META, |buf| {
-            Record::Objects { bookmark, stream }.encode(buf);
+            let before = false;
+            Record::Objects {
+                bookmark,
+                stream,
+                before,
+            }
+            .encode(buf);
         });
         self.log.maybe_flush();
         Ok(())
@@ -137,10 +153,7 @@ impl Recorder {
         }
         for (i, timer) in timers.iter().take(MOST).enumerate() {
             let at = room + (4 + i as u64) * APART;
-            calls.push((
-                libc::SYS_timer_gettime,
-                [timer.id as u64, at, 0, 0, 0, 0],
-            ));
+            calls.push((libc::SYS_timer_gettime, [timer.id as u64, at, 0, 0, 0, 0]));
         }
         let results = self.machine.batch(tid, &space.mem, &app, &calls)?;
         self.take_strays(leader)?;
@@ -162,7 +175,10 @@ impl Recorder {
         }
         for (i, timer) in timers.into_iter().take(MOST).enumerate() {
             let nanos = |at| word(4 + i, at) * 1_000_000_000 + word(4 + i, at + 1);
-            let own = self.by_tid.get(&timer.tid).map(|id| self.task(*id).ids.own());
+            let own = self
+                .by_tid
+                .get(&timer.tid)
+                .map(|id| self.task(*id).ids.own());
             process.timers.push(Timer {
                 interval: nanos(0),
                 left: nanos(2),
@@ -170,7 +186,12 @@ impl Recorder {
                 ..timer
             });
         }
-        let mut members: Vec<u32> = self.tasks.values().filter(|t| t.tgid == tgid).map(|t| t.id).collect();
+        let mut members: Vec<u32> = self
+            .tasks
+            .values()
+            .filter(|t| t.tgid == tgid)
+            .map(|t| t.id)
+            .collect();
         members.sort_by_key(|id| (self.task(*id).tid != tgid, *id));
         for (i, id) in members.into_iter().enumerate() {
             let described = self.describe_task(id, i == 0)?;
@@ -197,7 +218,10 @@ impl Recorder {
             pending.push((signo, info.to_vec()));
         }
         let comm = std::fs::read(format!("/proc/{}/comm", task.tid)).unwrap_or_default();
-        let call = task.call.as_deref().filter(|_| task.state != State::Ready(Ready::Resume));
+        let call = task
+            .call
+            .as_deref()
+            .filter(|_| task.state != State::Ready(Ready::Resume));
         let rseq = task.rseq;
         Ok(model::Task {
             task: id,
@@ -218,8 +242,15 @@ impl Recorder {
         if !self.waits.rings.is_empty() {
             lost.push("asynchronous I/O (io_setup)");
         }
-        if self.tasks.values().any(|task| task.seccomp != Seccomp::Disabled) {
+        if self
+            .tasks
+            .values()
+            .any(|task| task.seccomp != Seccomp::Disabled)
+        {
             lost.push("seccomp filters");
+        }
+        if self.changes.too_many() {
+            lost.push("what it changed in files (too many)");
         }
         if self.pid_namespaces {
             lost.push("pid namespaces of its own");

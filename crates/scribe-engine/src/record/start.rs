@@ -308,6 +308,7 @@ impl Recorder {
             group_stopped: HashSet::new(),
             gather: Default::default(),
             taker: Default::default(),
+            changes: Default::default(),
             detached: false,
             part: super::parts::Part::new(),
             tsc,

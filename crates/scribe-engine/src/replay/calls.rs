@@ -4,11 +4,11 @@
 use super::*;
 use crate::regs;
 use crate::state::{Pages, input_hash};
+use scribe_abi::AGENT_STRINGS;
 use scribe_kernel::signal::{Mask, parse_sigreturn, sigprocmask};
 use scribe_kernel::xstate;
 use scribe_log::Syscall;
 use scribe_syscalls::{Class, Dir, Plan, Slot, Special};
-use scribe_abi::AGENT_STRINGS;
 use scribe_tracee::Running;
 
 impl Replayer {
@@ -381,7 +381,11 @@ impl Replayer {
                     Special::Clone => flags & 0xff,
                     _ => libc::SIGCHLD as u64,
                 };
-                let parent = if has(libc::CLONE_PARENT) { libc::CLONE_PARENT } else { 0 };
+                let parent = if has(libc::CLONE_PARENT) {
+                    libc::CLONE_PARENT
+                } else {
+                    0
+                };
                 let own = (really & !(libc::CLONE_PARENT | 0xff) | parent) as u64;
                 let thread = has(libc::CLONE_THREAD) || has(libc::CLONE_PARENT);
                 // struct clone_args (clone(2)): the id is the one that it had.

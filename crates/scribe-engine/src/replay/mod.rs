@@ -18,8 +18,8 @@ mod memory;
 mod snapshot;
 mod tracer;
 
-pub use live::{LiveFiles, LiveOptions, LivePoint};
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
+pub use live::{LiveFiles, LiveOptions, LivePoint};
 
 use crate::agent::{Shared, TaskSlot};
 use crate::cpu::{Cpuid, Trapped};
@@ -235,7 +235,10 @@ impl Replayer {
     /// Replays to the end.
     pub fn run(&mut self) -> Result<Ending> {
         let mut result = self.run_loop();
-        let alive = self.bookmarks.at.filter(|_| result.is_ok() && self.live.is_some());
+        let alive = self
+            .bookmarks
+            .at
+            .filter(|_| result.is_ok() && self.live.is_some());
         if alive.is_some() {
             result = self.go_live();
         }

@@ -341,8 +341,13 @@ pub fn record() -> impl Strategy<Value = Record<'static>> {
                 text: b.into(),
             }
         }),
-        (any::<u32>(), any::<u32>())
-            .prop_map(|(bookmark, stream)| Record::Objects { bookmark, stream }),
+        (any::<u32>(), any::<u32>(), any::<bool>()).prop_map(|(bookmark, stream, before)| {
+            Record::Objects {
+                bookmark,
+                stream,
+                before,
+            }
+        }),
         (any::<u64>(), bytes(50)).prop_map(|(lost, b)| Record::Gap {
             lost,
             text: b.into()

@@ -1,7 +1,7 @@
 //! Files.
 
 use super::Maker;
-use crate::model::File;
+use crate::model::{Changed, File, Named};
 use crate::{check, owned};
 use std::ffi::CString;
 use std::fs;
@@ -58,7 +58,9 @@ impl Maker<'_> {
         let name = c_path(&name[..name.len().min(200)])?;
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: a valid name.
-        let fd = owned(check(unsafe { libc::memfd_create(name.as_ptr(), flags) }.into())?);
+        let fd = owned(check(
+            unsafe { libc::memfd_create(name.as_ptr(), flags) }.into(),
+        )?);
         let made = fs::File::from(fd);
         self.fill(&made, file)?;
         Ok(made.into())
@@ -66,7 +68,10 @@ impl Maker<'_> {
 
     fn fill(&self, made: &fs::File, file: &File) -> io::Result<()> {
         let lost = || io::Error::other("its content was not kept");
-        let content = file.content.or((file.size == 0).then_some((0, 0))).ok_or_else(lost)?;
+        let content = file
+            .content
+            .or((file.size == 0).then_some((0, 0)))
+            .ok_or_else(lost)?;
         made.set_len(0)?;
         if file.content.is_some() {
             let mut result = Ok(());
@@ -107,6 +112,43 @@ impl Maker<'_> {
         read.is_ok() && same && there.read_exact_at(&mut found, 0).is_ok() && found == expected
     }
 
+    /// Whether a name has what it had; of a regular file, that it is one.
+    pub fn has_name(&self, changed: &Changed) -> bool {
+        let found = fs::symlink_metadata(&changed.path);
+        match (&changed.what, &found) {
+            (Named::Absent, Err(_)) => true,
+            (Named::File(_), Ok(meta)) => meta.is_file(),
+            (Named::Directory(_), Ok(meta)) => meta.is_dir(),
+            (Named::Symlink(target), Ok(_)) => {
+                fs::read_link(&changed.path).is_ok_and(|there| there == Path::new(target))
+            }
+            (Named::Other, Ok(meta)) => !meta.is_dir() && !meta.is_symlink(),
+            _ => false,
+        }
+    }
+
+    /// Gives a name back what it had; regular files get their content by [`Maker::put_back`].
+    pub fn put_name(&self, changed: &Changed) -> io::Result<()> {
+        if self.has_name(changed) {
+            return Ok(());
+        }
+        let path = Path::new(&changed.path);
+        match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => fs::remove_dir_all(path)?,
+            Ok(_) => fs::remove_file(path)?,
+            Err(_) => {}
+        }
+        match &changed.what {
+            Named::Absent | Named::File(_) => Ok(()),
+            Named::Directory(mode) => {
+                fs::create_dir_all(path)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(*mode))
+            }
+            Named::Symlink(target) => std::os::unix::fs::symlink(target, path),
+            Named::Other => Err(io::Error::other("it was no regular file")),
+        }
+    }
+
     /// Puts a file back as it was, under its name.
     pub fn put_back(&self, file: &File) -> io::Result<()> {
         let path = Path::new(&file.path);
@@ -119,7 +161,8 @@ impl Maker<'_> {
         self.fill(&made, file)?;
         fs::set_permissions(path, fs::Permissions::from_mode(file.mode & 0o7777))?;
         let since = |(s, ns): (i64, i64)| {
-            std::time::UNIX_EPOCH + std::time::Duration::new(s.max(0) as u64, ns.clamp(0, 999_999_999) as u32)
+            std::time::UNIX_EPOCH
+                + std::time::Duration::new(s.max(0) as u64, ns.clamp(0, 999_999_999) as u32)
         };
         made.set_modified(since(file.mtime))
     }

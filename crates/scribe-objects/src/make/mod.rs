@@ -76,11 +76,14 @@ impl<'a> Maker<'a> {
                 {
                     self.sockets.insert(socket.id, copy);
                 }
-                made[i] = Some(one.map_err(|error| format!("{}: {error}", describe(open, self.objects))));
+                made[i] =
+                    Some(one.map_err(|error| format!("{}: {error}", describe(open, self.objects))));
             }
         }
         let missing = || Err("it was not made".to_owned());
-        made.into_iter().map(|one| one.unwrap_or_else(missing)).collect()
+        made.into_iter()
+            .map(|one| one.unwrap_or_else(missing))
+            .collect()
     }
 
     fn one(&mut self, open: &Open) -> io::Result<OwnedFd> {
@@ -115,7 +118,11 @@ impl<'a> Maker<'a> {
                 )
                 .map(owned)?
             }
-            Kind::Pipe { id, capacity, content } => {
+            Kind::Pipe {
+                id,
+                capacity,
+                content,
+            } => {
                 self.pipe(*id, *capacity, *content)?;
                 let (read, write) = &self.pipes[id];
                 let end = match flags & libc::O_ACCMODE {
@@ -144,7 +151,12 @@ impl<'a> Maker<'a> {
                 // SAFETY: plain numbers.
                 check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }.into()).map(owned)?
             }
-            Kind::TimerFd { clock, interval, left, .. } => {
+            Kind::TimerFd {
+                clock,
+                interval,
+                left,
+                ..
+            } => {
                 // SAFETY: plain numbers.
                 let fd = unsafe { libc::timerfd_create(*clock, nonblock | libc::TFD_CLOEXEC) };
                 let fd = owned(check(fd.into())?);
@@ -212,7 +224,8 @@ impl<'a> Maker<'a> {
                     break;
                 }
                 if got < 0 || got > wd {
-                    self.notes.push(format!("{path} is not watched any more (inotify)"));
+                    self.notes
+                        .push(format!("{path} is not watched any more (inotify)"));
                     break;
                 }
                 // Numbers go up.

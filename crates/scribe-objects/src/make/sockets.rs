@@ -33,7 +33,10 @@ fn address(bytes: &[u8]) -> Option<String> {
                 (0, rest) => ("@", rest),
                 _ => ("", path),
             };
-            let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
+            let end = path
+                .iter()
+                .position(|byte| *byte == 0)
+                .unwrap_or(path.len());
             (end > 0).then(|| format!("{at}{}", String::from_utf8_lossy(&path[..end])))
         }
         libc::AF_INET => {
@@ -71,7 +74,13 @@ fn connect(fd: &OwnedFd, name: &[u8]) -> io::Result<()> {
 fn set(fd: &OwnedFd, level: i32, name: i32, value: &[u8]) {
     // SAFETY: a value with its length. What cannot be set is a hint that is not heeded.
     unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as u32)
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as u32,
+        )
     };
 }
 
@@ -115,8 +124,13 @@ fn any_port(name: &[u8]) -> Vec<u8> {
 
 /// The path of an AF_UNIX address that is a file.
 fn path_of(name: &[u8]) -> Option<String> {
-    let path = name.get(2..).filter(|path| path.first().is_some_and(|byte| *byte != 0))?;
-    let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
+    let path = name
+        .get(2..)
+        .filter(|path| path.first().is_some_and(|byte| *byte != 0))?;
+    let end = path
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(path.len());
     Some(String::from_utf8_lossy(&path[..end]).into_owned())
 }
 
@@ -136,12 +150,19 @@ impl Maker<'_> {
         let fd = create(socket)?;
         // A former owner of the address may not be gone for long.
         if socket.listens.is_some() {
-            set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_le_bytes());
+            set(
+                &fd,
+                libc::SOL_SOCKET,
+                libc::SO_REUSEADDR,
+                &1i32.to_le_bytes(),
+            );
         }
         options(&fd, socket);
         let bound = match socket.domain {
             libc::AF_UNIX => socket.name.len() > 2,
-            libc::AF_INET | libc::AF_INET6 => socket.name.get(2..4).is_some_and(|port| port != [0, 0]),
+            libc::AF_INET | libc::AF_INET6 => {
+                socket.name.get(2..4).is_some_and(|port| port != [0, 0])
+            }
             _ => false,
         };
         if bound {
@@ -158,20 +179,30 @@ impl Maker<'_> {
             // SAFETY: plain numbers.
             check(unsafe { libc::listen(fd.as_raw_fd(), backlog) }.into())?;
         } else if socket.connected && connect(&fd, &socket.peer_name).is_err() {
-            self.notes.push(format!("{}: not connected any more", describe(socket)));
+            self.notes
+                .push(format!("{}: not connected any more", describe(socket)));
         }
         if !socket.queue.is_empty() {
-            self.notes.push(format!("{}: what had come for it is lost", describe(socket)));
+            self.notes.push(format!(
+                "{}: what had come for it is lost",
+                describe(socket)
+            ));
         }
         Ok(fd)
     }
 
     /// One end of a connection; the other is kept until it is wanted, or closed if nobody has it.
     fn connection(&mut self, socket: &Socket) -> io::Result<OwnedFd> {
-        let others = self.objects.open.iter().filter_map(|open| match &open.kind {
-            Kind::Socket(other) if other.id == socket.peer && socket.peer != 0 => Some(&**other),
-            _ => None,
-        });
+        let others = self
+            .objects
+            .open
+            .iter()
+            .filter_map(|open| match &open.kind {
+                Kind::Socket(other) if other.id == socket.peer && socket.peer != 0 => {
+                    Some(&**other)
+                }
+                _ => None,
+            });
         let peer = others.last();
         let (fd, other) = match (socket.domain, peer) {
             (libc::AF_UNIX, _) => pair(socket)?,
@@ -192,7 +223,10 @@ impl Maker<'_> {
             if socket.queue.is_empty() && socket.shut == 0 {
                 set(&other, libc::SOL_SOCKET, libc::SO_LINGER, value);
             }
-            self.notes.push(format!("{}: it is told that the other end is gone", describe(socket)));
+            self.notes.push(format!(
+                "{}: it is told that the other end is gone",
+                describe(socket)
+            ));
             return Ok(fd);
         };
         options(&other, peer);
@@ -201,7 +235,8 @@ impl Maker<'_> {
         if socket.unsent > 0 || peer.unsent > 0 {
             let lost = socket.queue.is_empty() || peer.queue.is_empty();
             if lost && socket.queue.len() + peer.queue.len() == 0 {
-                self.notes.push(format!("{}: what was under way is lost", describe(socket)));
+                self.notes
+                    .push(format!("{}: what was under way is lost", describe(socket)));
             }
         }
         shut(&fd, socket.shut);
@@ -230,11 +265,20 @@ impl Maker<'_> {
             return meet(socket, peer);
         };
         let end = create(client)?;
-        set(&end, libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_le_bytes());
+        set(
+            &end,
+            libc::SOL_SOCKET,
+            libc::SO_REUSEADDR,
+            &1i32.to_le_bytes(),
+        );
         let _ = bind(&end, &client.name);
         connect(&end, &server.name)?;
         let accepted = accept(listener)?;
-        Ok(if turned { (accepted, end) } else { (end, accepted) })
+        Ok(if turned {
+            (accepted, end)
+        } else {
+            (end, accepted)
+        })
     }
 
     /// Sends what waits at `to` from the other end.
@@ -266,7 +310,10 @@ impl Maker<'_> {
         }
         set_nonblock(from, 0)?;
         if !complete {
-            self.notes.push(format!("{}: some of what had come for it is lost", describe(to)));
+            self.notes.push(format!(
+                "{}: some of what had come for it is lost",
+                describe(to)
+            ));
         }
         Ok(())
     }
@@ -297,7 +344,11 @@ fn pair(socket: &Socket) -> io::Result<(OwnedFd, OwnedFd)> {
 /// A connection with an end that nobody waits for.
 fn meet(client: &Socket, server: &Socket) -> io::Result<(OwnedFd, OwnedFd)> {
     let listener = create(server)?;
-    let home = if client.id == server.id { &client.name } else { &server.name };
+    let home = if client.id == server.id {
+        &client.name
+    } else {
+        &server.name
+    };
     bind(&listener, &any_port(home))?;
     // SAFETY: plain numbers.
     check(unsafe { libc::listen(listener.as_raw_fd(), 1) }.into())?;

@@ -39,11 +39,15 @@ impl Taking<'_> {
     /// Describes all descriptors of a process.
     pub(super) fn fds(&mut self, pid: i32, pidfd: Option<&OwnedFd>, process: &mut Process) {
         let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-            self.objects.lost.push(format!("descriptors of process {}", process.pid));
+            self.objects
+                .lost
+                .push(format!("descriptors of process {}", process.pid));
             return;
         };
         let names = entries.flatten().map(|entry| entry.file_name());
-        let mut fds: Vec<i32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+        let mut fds: Vec<i32> = names
+            .filter_map(|name| name.to_str()?.parse().ok())
+            .collect();
         fds.sort_unstable();
         for fd in fds {
             let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
@@ -67,7 +71,13 @@ impl Taking<'_> {
                     });
                     let open = self.objects.open.len() - 1;
                     let link = link.to_string();
-                    self.seen.push(Seen { pid, fd, link, flags, open });
+                    self.seen.push(Seen {
+                        pid,
+                        fd,
+                        link,
+                        flags,
+                        open,
+                    });
                     open
                 }
             };
@@ -143,7 +153,10 @@ impl Taking<'_> {
     ) -> Kind {
         let time = |name| {
             let text = line(info, name).unwrap_or_default();
-            let (s, ns) = text.trim_matches(['(', ')']).split_once(", ").unwrap_or(("0", "0"));
+            let (s, ns) = text
+                .trim_matches(['(', ')'])
+                .split_once(", ")
+                .unwrap_or(("0", "0"));
             let (s, ns): (u64, u64) = (s.parse().unwrap_or(0), ns.parse().unwrap_or(0));
             s.saturating_mul(1_000_000_000).saturating_add(ns)
         };
@@ -194,20 +207,33 @@ impl Taking<'_> {
         let (wd, ino, mask) = (field("wd:")?, field("ino:")?, field("mask:")?);
         // Nothing tells the path; what is watched is mostly what the process has to do with.
         let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-        let known = self.objects.files.iter().map(|file| file.path.clone().into());
-        let dirs = self.objects.open.iter().filter_map(|open| match &open.kind {
-            Kind::Directory(path) => Some(path.into()),
-            _ => None,
-        });
+        let known = self
+            .objects
+            .files
+            .iter()
+            .map(|file| file.path.clone().into());
+        let dirs = self
+            .objects
+            .open
+            .iter()
+            .filter_map(|open| match &open.kind {
+                Kind::Directory(path) => Some(path.into()),
+                _ => None,
+            });
         let mut candidates: Vec<std::path::PathBuf> = known.chain(dirs).collect();
         candidates.extend(cwd.ancestors().map(Into::into));
-        let more: Vec<_> = candidates.iter().filter_map(|path| path.parent()).map(Into::into).collect();
+        let more: Vec<_> = candidates
+            .iter()
+            .filter_map(|path| path.parent())
+            .map(Into::into)
+            .collect();
         candidates.extend(more);
         let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         for arg in args.split(|byte| *byte == 0).filter(|arg| !arg.is_empty()) {
             candidates.push(cwd.join(String::from_utf8_lossy(arg).as_ref()));
         }
-        let is = |path: &&std::path::PathBuf| fs::metadata(path).is_ok_and(|meta| meta.ino() == ino);
+        let is =
+            |path: &&std::path::PathBuf| fs::metadata(path).is_ok_and(|meta| meta.ino() == ino);
         let path = candidates.iter().find(is)?;
         Some((wd as i32, path.to_string_lossy().into_owned(), mask as u32))
     }
@@ -227,7 +253,11 @@ impl Taking<'_> {
                 content
             }
         };
-        Kind::Pipe { id, capacity, content }
+        Kind::Pipe {
+            id,
+            capacity,
+            content,
+        }
     }
 
     /// The bytes in a pipe, which stay there (tee(2)).
@@ -240,14 +270,25 @@ impl Taking<'_> {
         let from = from.open(format!("/proc/{pid}/fd/{fd}")).ok()?;
         let mut waiting = 0;
         // SAFETY: room for the number of bytes.
-        if unsafe { libc::ioctl(from.as_raw_fd(), libc::FIONREAD, &mut waiting) } != 0 || waiting == 0 {
+        if unsafe { libc::ioctl(from.as_raw_fd(), libc::FIONREAD, &mut waiting) } != 0
+            || waiting == 0
+        {
             return None;
         }
         let (mut read, write) = std::io::pipe().ok()?;
         // SAFETY: valid descriptors of pipes.
         let copied = unsafe {
-            libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, capacity.max(1 << 16) as i32);
-            libc::tee(from.as_raw_fd(), write.as_raw_fd(), 1 << 30, libc::SPLICE_F_NONBLOCK as u32)
+            libc::fcntl(
+                write.as_raw_fd(),
+                libc::F_SETPIPE_SZ,
+                capacity.max(1 << 16) as i32,
+            );
+            libc::tee(
+                from.as_raw_fd(),
+                write.as_raw_fd(),
+                1 << 30,
+                libc::SPLICE_F_NONBLOCK as u32,
+            )
         };
         if copied <= 0 {
             return None;
@@ -288,7 +329,11 @@ fn watched(line: &str) -> Option<(i32, u32, u64)> {
         return None;
     };
     let events = u32::from_str_radix(events, 16).ok()?;
-    Some((fd.parse().ok()?, events, u64::from_str_radix(data, 16).ok()?))
+    Some((
+        fd.parse().ok()?,
+        events,
+        u64::from_str_radix(data, 16).ok()?,
+    ))
 }
 
 /// A descriptor whose open file is known.

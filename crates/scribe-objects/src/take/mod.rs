@@ -6,7 +6,7 @@ mod fds;
 mod proc;
 mod sockets;
 
-use crate::model::{File, Objects, Process, Shared};
+use crate::model::{Changed, File, Named, Objects, Process, Shared};
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -38,6 +38,8 @@ pub struct Limits {
     pub file: u64,
     /// Bytes of one file that is only read, and does not belong to the system.
     pub read: u64,
+    /// Bytes of all files together that are kept anew.
+    pub total: u64,
 }
 
 /// A process: its id here, and as it sees it itself.
@@ -54,6 +56,8 @@ pub(crate) struct Taking<'a> {
     taker: &'a mut Taker,
     store: &'a mut dyn Store,
     limits: Limits,
+    /// Bytes that may still be kept.
+    left: u64,
     subjects: &'a [Subject],
     /// Descriptors of this process that stand for what the recording came with: input, output, errors.
     standard: [i32; 3],
@@ -80,18 +84,7 @@ impl Taker {
         ours: fn(u64, u64) -> bool,
         store: &mut dyn Store,
     ) -> Objects {
-        let mut taking = Taking {
-            taker: self,
-            store,
-            limits,
-            subjects,
-            standard,
-            objects: Objects::default(),
-            files: HashMap::new(),
-            pipes: HashMap::new(),
-            seen: Vec::new(),
-            diag: None,
-        };
+        let mut taking = self.begin(subjects, standard, limits, store);
         for subject in subjects {
             let mut process = proc::process(*subject, subjects);
             let pidfd = pidfd(subject.pid);
@@ -101,6 +94,51 @@ impl Taker {
         }
         taking.peers();
         taking.objects
+    }
+
+    /// Adds to a description what has these names.
+    pub fn names<'n>(
+        &mut self,
+        names: impl Iterator<Item = &'n str>,
+        limits: Limits,
+        store: &mut dyn Store,
+        objects: &mut Objects,
+    ) {
+        let mut taking = self.begin(&[], [-1; 3], limits, store);
+        taking.objects = std::mem::take(objects);
+        for (at, file) in taking.objects.files.iter().enumerate() {
+            taking.files.insert((file.dev, file.ino), at);
+        }
+        for name in names {
+            let what = taking.named(name);
+            taking.objects.changed.push(Changed {
+                path: name.into(),
+                what,
+            });
+        }
+        *objects = taking.objects;
+    }
+
+    fn begin<'a>(
+        &'a mut self,
+        subjects: &'a [Subject],
+        standard: [i32; 3],
+        limits: Limits,
+        store: &'a mut dyn Store,
+    ) -> Taking<'a> {
+        Taking {
+            taker: self,
+            store,
+            limits,
+            left: limits.total,
+            subjects,
+            standard,
+            objects: Objects::default(),
+            files: HashMap::new(),
+            pipes: HashMap::new(),
+            seen: Vec::new(),
+            diag: None,
+        }
     }
 }
 
@@ -159,10 +197,40 @@ impl Taking<'_> {
         Some(at)
     }
 
+    /// What has a name.
+    fn named(&mut self, name: &str) -> Named {
+        let Ok(meta) = fs::symlink_metadata(name) else {
+            return Named::Absent;
+        };
+        let kind = meta.file_type();
+        if kind.is_dir() {
+            return Named::Directory(meta.mode() & 0o7777);
+        }
+        if kind.is_symlink() {
+            let target = fs::read_link(name).unwrap_or_default();
+            return Named::Symlink(target.to_string_lossy().into_owned());
+        }
+        let file = match kind.is_file() {
+            true => fs::File::open(name).ok(),
+            false => None,
+        };
+        let place = file.and_then(|file| self.file(&file, name, true, false));
+        match place {
+            // Another name of a file that has one already: it would be made twice.
+            Some(at) if self.objects.files[at].path == name => Named::File(at),
+            _ => Named::Other,
+        }
+    }
+
     /// Keeps the content of a file, if it was not kept before.
     fn keep(&mut self, file: &fs::File, meta: &fs::Metadata, mapped: bool) -> Option<(u32, u32)> {
         let key = (meta.dev(), meta.ino());
-        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        let times = [
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        ];
         let stamp = (meta.size(), (times[0], times[1]), (times[2], times[3]));
         if let Some((known, content)) = self.taker.kept.get(&key)
             && *known == stamp
@@ -170,6 +238,7 @@ impl Taking<'_> {
         {
             return Some(*content);
         }
+        self.left = self.left.checked_sub(meta.size())?;
         let content = self.store.begin();
         let mut buf = vec![0; 256 << 10];
         let mut at = next_data(file, 0);

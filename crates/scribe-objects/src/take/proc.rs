@@ -20,7 +20,9 @@ fn numbers(status: &str, name: &str, radix: u32) -> Vec<u64> {
     let mut lines = status.lines();
     let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let words = line.unwrap_or_default().split_whitespace();
-    words.filter_map(|word| u64::from_str_radix(word, radix).ok()).collect()
+    words
+        .filter_map(|word| u64::from_str_radix(word, radix).ok())
+        .collect()
 }
 
 /// An id as the innermost namespace has it.
@@ -32,7 +34,9 @@ fn own(status: &str, name: &str) -> i32 {
 pub(super) fn process(subject: Subject, all: &[Subject]) -> Process {
     let pid = subject.pid;
     let status = read(pid, "status");
-    let parent = numbers(&status, "PPid", 10).first().map_or(0, |id| *id as i32);
+    let parent = numbers(&status, "PPid", 10)
+        .first()
+        .map_or(0, |id| *id as i32);
     let parent = all.iter().find(|other| other.pid == parent);
     let list = |name| -> Vec<u32> {
         let all = numbers(&status, name, 10);
@@ -46,7 +50,9 @@ pub(super) fn process(subject: Subject, all: &[Subject]) -> Process {
         session: own(&status, "NSsid"),
         cwd: link(pid, "cwd"),
         root: link(pid, "root"),
-        umask: numbers(&status, "Umask", 8).first().map_or(0o22, |mask| *mask as u32),
+        umask: numbers(&status, "Umask", 8)
+            .first()
+            .map_or(0o22, |mask| *mask as u32),
         exe: link(pid, "exe"),
         limits: limits(pid),
         uids: list("Uid"),
@@ -114,7 +120,10 @@ fn ended(pid: i32) -> Vec<(i32, i32)> {
             let state = status.lines().find_map(|line| line.strip_prefix("State:"));
             if state.is_some_and(|state| state.trim_start().starts_with('Z')) {
                 let stat = read(child, "stat");
-                let code = stat.split_whitespace().last().and_then(|code| code.parse().ok());
+                let code = stat
+                    .split_whitespace()
+                    .last()
+                    .and_then(|code| code.parse().ok());
                 found.push((own(&status, "NSpid"), code.unwrap_or(0)));
             }
         }
@@ -182,7 +191,11 @@ pub(super) fn shared_mapping(line: &str) -> Option<(u64, u64, u64, u32, u64, &st
     }
     // A shared mapping of a file that may only be read needs no care: the file is there.
     let bit = |at: usize, letter, value| {
-        if perms.get(at) == Some(&letter) { value as u32 } else { 0 }
+        if perms.get(at) == Some(&letter) {
+            value as u32
+        } else {
+            0
+        }
     };
     let prot = bit(0, b'r', libc::PROT_READ)
         | bit(1, b'w', libc::PROT_WRITE)

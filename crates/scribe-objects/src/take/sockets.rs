@@ -45,7 +45,9 @@ fn option(fd: RawFd, level: i32, name: i32, len: usize) -> Option<Vec<u8>> {
 
 fn number(fd: RawFd, name: i32) -> i32 {
     let value = option(fd, libc::SOL_SOCKET, name, 4);
-    value.and_then(|value| Some(i32::from_le_bytes(value.try_into().ok()?))).unwrap_or(0)
+    value
+        .and_then(|value| Some(i32::from_le_bytes(value.try_into().ok()?)))
+        .unwrap_or(0)
 }
 
 /// getsockname(2) or getpeername(2).
@@ -89,7 +91,8 @@ impl Taking<'_> {
             if tcp || level == libc::IPPROTO_IPV6 && found.domain != libc::AF_INET6 {
                 continue;
             }
-            if let Some(value) = option(fd, level, name, len).filter(|v| v.iter().any(|b| *b != 0)) {
+            if let Some(value) = option(fd, level, name, len).filter(|v| v.iter().any(|b| *b != 0))
+            {
                 found.options.push((level, name, value));
             }
         }
@@ -158,10 +161,15 @@ impl Taking<'_> {
 
     /// Finds out which sockets are connected with each other.
     pub(super) fn peers(&mut self) {
-        let sockets: Vec<Socket> = self.objects.open.iter().filter_map(|open| match &open.kind {
-            Kind::Socket(socket) => Some((**socket).clone()),
-            _ => None,
-        }).collect();
+        let sockets: Vec<Socket> = self
+            .objects
+            .open
+            .iter()
+            .filter_map(|open| match &open.kind {
+                Kind::Socket(socket) => Some((**socket).clone()),
+                _ => None,
+            })
+            .collect();
         for open in &mut self.objects.open {
             let Kind::Socket(socket) = &mut open.kind else {
                 continue;
@@ -210,7 +218,9 @@ fn backlog(fd: RawFd, socket: &Socket) -> i32 {
         _ => None,
     };
     let found = info.and_then(|info| {
-        Some(u32::from_le_bytes(info.get(SACKED..SACKED + 4)?.try_into().ok()?))
+        Some(u32::from_le_bytes(
+            info.get(SACKED..SACKED + 4)?.try_into().ok()?,
+        ))
     });
     found.map_or(libc::SOMAXCONN, |found| found as i32)
 }

@@ -62,22 +62,22 @@ rows! { ROWS:
         size: SIZE,
         flags: flags(&f::AT)) .eff(Effect::PathWrites);
 
-    76 truncate(path: PATH, length: OFF) .eff(Effect::PathWrites);
-    82 rename(oldpath: PATH, newpath: PATH) .eff(Effect::PathWrites);
+    76 truncate(path: PATH, length: OFF) .eff(Effect::ChangesNames(&[(None, 0)]));
+    82 rename(oldpath: PATH, newpath: PATH) .eff(Effect::ChangesNames(&[(None, 0), (None, 1)]));
     264 renameat(olddirfd: DIRFD, oldpath: PATH, newdirfd: DIRFD, newpath: PATH)
-        .eff(Effect::PathWrites);
+        .eff(Effect::ChangesNames(&[(Some(0), 1), (Some(2), 3)]));
     316 renameat2(olddirfd: DIRFD, oldpath: PATH, newdirfd: DIRFD, newpath: PATH,
-        flags: flags(&f::RENAME)) .eff(Effect::PathWrites);
-    83 mkdir(path: PATH, mode: MODE) .eff(Effect::PathWrites);
-    258 mkdirat(dirfd: DIRFD, path: PATH, mode: MODE) .eff(Effect::PathWrites);
-    84 rmdir(path: PATH) .eff(Effect::PathWrites);
-    86 link(oldpath: PATH, newpath: PATH) .eff(Effect::PathWrites);
+        flags: flags(&f::RENAME)) .eff(Effect::ChangesNames(&[(Some(0), 1), (Some(2), 3)]));
+    83 mkdir(path: PATH, mode: MODE) .eff(Effect::ChangesNames(&[(None, 0)]));
+    258 mkdirat(dirfd: DIRFD, path: PATH, mode: MODE) .eff(Effect::ChangesNames(&[(Some(0), 1)]));
+    84 rmdir(path: PATH) .eff(Effect::ChangesNames(&[(None, 0)]));
+    86 link(oldpath: PATH, newpath: PATH) .eff(Effect::ChangesNames(&[(None, 1)]));
     265 linkat(olddirfd: DIRFD, oldpath: PATH, newdirfd: DIRFD, newpath: PATH, flags: flags(&f::AT))
-        .eff(Effect::PathWrites);
-    87 unlink(path: PATH) .eff(Effect::PathWrites);
-    263 unlinkat(dirfd: DIRFD, path: PATH, flags: flags(&f::UNLINK_AT)) .eff(Effect::PathWrites);
-    88 symlink(target: PATH, linkpath: PATH) .eff(Effect::PathWrites);
-    266 symlinkat(target: PATH, newdirfd: DIRFD, linkpath: PATH) .eff(Effect::PathWrites);
+        .eff(Effect::ChangesNames(&[(Some(2), 3)]));
+    87 unlink(path: PATH) .eff(Effect::ChangesNames(&[(None, 0)]));
+    263 unlinkat(dirfd: DIRFD, path: PATH, flags: flags(&f::UNLINK_AT)) .eff(Effect::ChangesNames(&[(Some(0), 1)]));
+    88 symlink(target: PATH, linkpath: PATH) .eff(Effect::ChangesNames(&[(None, 1)]));
+    266 symlinkat(target: PATH, newdirfd: DIRFD, linkpath: PATH) .eff(Effect::ChangesNames(&[(Some(1), 2)]));
     90 chmod(path: PATH, mode: MODE) .eff(Effect::PathWrites);
     268 fchmodat(dirfd: DIRFD, path: PATH, mode: MODE) .eff(Effect::PathWrites);
     452 fchmodat2(dirfd: DIRFD, path: PATH, mode: MODE, flags: flags(&f::AT))
@@ -86,9 +86,9 @@ rows! { ROWS:
     94 lchown(path: PATH, owner: ID, group: ID) .eff(Effect::PathWrites);
     260 fchownat(dirfd: DIRFD, path: PATH, owner: ID, group: ID, flags: flags(&f::AT))
         .eff(Effect::PathWrites);
-    133 mknod(path: PATH, mode: flags(&f::FILE_MODE), dev: DEV) .eff(Effect::PathWrites);
+    133 mknod(path: PATH, mode: flags(&f::FILE_MODE), dev: DEV) .eff(Effect::ChangesNames(&[(None, 0)]));
     259 mknodat(dirfd: DIRFD, path: PATH, mode: flags(&f::FILE_MODE), dev: DEV)
-        .eff(Effect::PathWrites);
+        .eff(Effect::ChangesNames(&[(Some(0), 1)]));
     132 utime(path: PATH, times: raw_in(16)) .eff(Effect::PathWrites);
     235 utimes(path: PATH, times: sin(Shape::Timeval2, 32)) .eff(Effect::PathWrites);
     261 futimesat(dirfd: DIRFD, path: PATH, times: sin(Shape::Timeval2, 32))

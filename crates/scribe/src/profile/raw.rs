@@ -132,8 +132,14 @@ pub fn record(record: &Record, limit: usize) -> (String, Vec<String>) {
             };
             (head, tasks.iter().map(task).collect())
         }
-        Record::Objects { bookmark, stream } => {
-            (format!("objects bookmark={bookmark} stream={stream}"), none())
+        Record::Objects {
+            bookmark,
+            stream,
+            before,
+        } => {
+            let what = if *before { " before" } else { "" };
+            let head = format!("objects{what} bookmark={bookmark} stream={stream}");
+            (head, none())
         }
         Record::Gap { lost, text: why } => (format!("gap lost={lost} {}", text(why)), none()),
         Record::End(end) => {

@@ -32,8 +32,16 @@ impl Streams {
         let mut found: HashMap<u32, Pieces> = HashMap::new();
         let mut reader = self.log.lane(number);
         while let Some(record) = reader.next().map_err(io::Error::other)? {
-            if let Record::Blob { file, offset, bytes } = record {
-                found.entry(file).or_default().push((offset, bytes.to_vec()));
+            if let Record::Blob {
+                file,
+                offset,
+                bytes,
+            } = record
+            {
+                found
+                    .entry(file)
+                    .or_default()
+                    .push((offset, bytes.to_vec()));
             }
         }
         let found = Rc::new(found);
@@ -60,14 +68,20 @@ impl Contents for Streams {
     }
 }
 
-/// Where the log describes kernel objects: bookmark and stream, in the order of the log.
-pub(super) fn described(log: &LogReader) -> Vec<(u32, u32)> {
+/// Where the log describes kernel objects: bookmark, stream, and whether it is a name before it was changed; in
+/// the order of the log.
+pub(super) fn described(log: &LogReader) -> Vec<(u32, u32, bool)> {
     let mut found = Vec::new();
     let mut meta = log.lane(META);
     // What is damaged behind these does not matter here.
     while let Ok(Some(record)) = meta.next() {
-        if let Record::Objects { bookmark, stream } = record {
-            found.push((bookmark, stream));
+        if let Record::Objects {
+            bookmark,
+            stream,
+            before,
+        } = record
+        {
+            found.push((bookmark, stream, before));
         }
     }
     found

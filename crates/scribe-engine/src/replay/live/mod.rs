@@ -15,7 +15,7 @@ use contents::Streams;
 pub(super) use namespace::Namespace;
 use scribe_objects::Objects;
 use scribe_objects::make::Maker;
-use scribe_objects::model::Kind;
+use scribe_objects::model::{Changed, Kind, Named};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
@@ -67,19 +67,28 @@ fn cannot(what: impl Into<String>) -> ReplayError {
 impl Live {
     /// Looks into the log whether that can be done, and makes the namespaces.
     pub(super) fn prepare(log: LogReader, options: LiveOptions) -> Result<Live> {
-        let known = contents::described(&log);
+        let all = contents::described(&log);
+        let known: Vec<(usize, u32, u32)> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, _, before))| !before)
+            .map(|(at, (bookmark, stream, _))| (at, *bookmark, *stream))
+            .collect();
         let found = match options.at {
-            LivePoint::Bookmark(id) => known.iter().find(|(bookmark, _)| *bookmark == id),
-            LivePoint::After(id) => known.iter().find(|(bookmark, _)| *bookmark > id),
+            LivePoint::Bookmark(id) => known.iter().find(|(_, bookmark, _)| *bookmark == id),
+            LivePoint::After(id) => known.iter().find(|(_, bookmark, _)| *bookmark > id),
             LivePoint::End => known.last(),
         };
-        let numbers: Vec<String> = known.iter().map(|(bookmark, _)| bookmark.to_string()).collect();
+        let numbers: Vec<String> = known
+            .iter()
+            .map(|(_, bookmark, _)| bookmark.to_string())
+            .collect();
         let numbers = match numbers.len() {
             0 => "it has none; set bookmarks while recording (scribe bookmark PID, or record -a SECONDS)".into(),
             1..=20 => format!("it has {}", numbers.join(", ")),
             n => format!("it has {n} of them, {} to {}", numbers[0], numbers[n - 1]),
         };
-        let Some((bookmark, stream)) = found.copied() else {
+        let Some((at, bookmark, stream)) = found.copied() else {
             let what = match options.at {
                 LivePoint::Bookmark(id) => format!("the log has no bookmark {id} at which"),
                 LivePoint::After(0) | LivePoint::End => "the log has no bookmark at which".into(),
@@ -88,9 +97,16 @@ impl Live {
             return Err(cannot(format!("{what} a replay can turn live; {numbers}")));
         };
         let streams = Streams::new(log);
-        let objects = streams.objects(stream).map_err(|why| {
-            cannot(format!("the description of the program at bookmark {bookmark} cannot be read: {why}"))
+        let mut objects = streams.objects(stream).map_err(|why| {
+            cannot(format!(
+                "the description of the program at bookmark {bookmark} cannot be read: {why}"
+            ))
         })?;
+        for (_, stream, before) in &all[at..] {
+            if *before && let Ok(earlier) = streams.objects(*stream) {
+                add_names(&mut objects, earlier);
+            }
+        }
         if !options.anyway {
             let mut lost = objects.lost.clone();
             lost.extend(objects.open.iter().filter_map(|open| match &open.kind {
@@ -107,6 +123,37 @@ impl Live {
             streams,
             bookmark,
         })
+    }
+}
+
+/// Adds names that were changed later, as they were before.
+fn add_names(objects: &mut Objects, earlier: Objects) {
+    for changed in earlier.changed {
+        if objects
+            .changed
+            .iter()
+            .any(|known| known.path == changed.path)
+        {
+            continue;
+        }
+        let mut what = changed.what;
+        if let Named::File(at) = &mut what {
+            let Some(file) = earlier.files.get(*at) else {
+                continue;
+            };
+            let known = objects
+                .files
+                .iter()
+                .position(|other| (other.dev, other.ino) == (file.dev, file.ino));
+            *at = known.unwrap_or_else(|| {
+                objects.files.push(file.clone());
+                objects.files.len() - 1
+            });
+        }
+        objects.changed.push(Changed {
+            path: changed.path,
+            what,
+        });
     }
 }
 
@@ -139,8 +186,13 @@ impl Replayer {
         for process in &objects.processes {
             for task in &process.tasks {
                 let known = self.tasks.get(&task.task);
-                if known.is_none_or(|known| !matches!(known.state, State::Idle | State::Arrived(Sync::Call(_)))) {
-                    return Err(cannot(format!("task {} does not stand where it can go on by itself", task.task)));
+                if known.is_none_or(|known| {
+                    !matches!(known.state, State::Idle | State::Arrived(Sync::Call(_)))
+                }) {
+                    return Err(cannot(format!(
+                        "task {} does not stand where it can go on by itself",
+                        task.task
+                    )));
                 }
             }
         }
@@ -162,9 +214,19 @@ impl Replayer {
         let processes: Vec<(i32, Tid)> = objects
             .processes
             .iter()
-            .filter_map(|process| Some((process.pid, self.tasks.get(&process.tasks.first()?.task)?.tgid)))
+            .filter_map(|process| {
+                Some((
+                    process.pid,
+                    self.tasks.get(&process.tasks.first()?.task)?.tgid,
+                ))
+            })
             .collect();
-        let find = |pid: i32| processes.iter().find(|(own, _)| *own == pid).map(|(_, here)| *here);
+        let find = |pid: i32| {
+            processes
+                .iter()
+                .find(|(own, _)| *own == pid)
+                .map(|(_, here)| *here)
+        };
         let mut maker = Maker::new(objects, &live.streams, [0, 1, 2], &find);
         let made: Vec<_> = maker
             .all()
@@ -180,7 +242,9 @@ impl Replayer {
             (self.options.warn)(&note);
         }
         match live.options.anyway {
-            true => lost.iter().for_each(|lost| (self.options.warn)(&format!("lost: {lost}"))),
+            true => lost
+                .iter()
+                .for_each(|lost| (self.options.warn)(&format!("lost: {lost}"))),
             false => refuse(lost)?,
         }
         for process in &objects.processes {
@@ -197,7 +261,11 @@ impl Replayer {
         for process in &objects.processes {
             self.clear(process)?;
         }
-        let mut tasks: Vec<_> = objects.processes.iter().flat_map(|process| &process.tasks).collect();
+        let mut tasks: Vec<_> = objects
+            .processes
+            .iter()
+            .flat_map(|process| &process.tasks)
+            .collect();
         tasks.sort_by_key(|task| {
             let task = self.task(task.task);
             task.tid != task.tgid
@@ -213,6 +281,15 @@ impl Replayer {
     /// Files that may have been written to come back as they were, in the program's own view of them.
     fn put_files(&mut self, live: &Live, lost: &mut Vec<String>) {
         let maker = Maker::new(&live.objects, &live.streams, [0, 1, 2], &|_| None);
+        // Directories come before what is in them.
+        for changed in &live.objects.changed {
+            if let Err(error) = maker.put_name(changed) {
+                lost.push(format!(
+                    "{}: it cannot be put back as it was: {error}",
+                    changed.path
+                ));
+            }
+        }
         for file in live.objects.files.iter().filter(|file| !file.deleted) {
             if maker.is_same(file) {
                 continue;
@@ -220,7 +297,10 @@ impl Replayer {
             match file.content {
                 Some(_) => {
                     if let Err(error) = maker.put_back(file) {
-                        lost.push(format!("{}: it cannot be put back as it was: {error}", file.path));
+                        lost.push(format!(
+                            "{}: it cannot be put back as it was: {error}",
+                            file.path
+                        ));
                     }
                 }
                 None => lost.push(format!(
@@ -236,7 +316,18 @@ impl Replayer {
         let maker = Maker::new(&live.objects, &live.streams, [0, 1, 2], &|_| None);
         for file in live.objects.files.iter().filter(|file| !file.deleted) {
             if !maker.is_same(file) {
-                lost.push(format!("{}: it is not what it was at the bookmark", file.path));
+                lost.push(format!(
+                    "{}: it is not what it was at the bookmark",
+                    file.path
+                ));
+            }
+        }
+        for changed in &live.objects.changed {
+            if !maker.has_name(changed) {
+                lost.push(format!(
+                    "{}: it is not what it was at the bookmark",
+                    changed.path
+                ));
             }
         }
     }
@@ -262,7 +353,10 @@ impl Replayer {
                         maps.insert((map.file, writes), fd);
                     }
                     Err(error) => {
-                        let path = objects.files.get(map.file).map_or("a file", |file| &file.path);
+                        let path = objects
+                            .files
+                            .get(map.file)
+                            .map_or("a file", |file| &file.path);
                         lost.push(format!("{path}, which is mapped: {error}"));
                     }
                 }
@@ -273,8 +367,15 @@ impl Replayer {
 
     /// Waits for the end of the program that was brought to life.
     pub fn wait_live(&mut self) -> Result<Outcome> {
-        let live = self.live.as_ref().ok_or_else(|| cannot("nothing was brought to life"))?;
-        let root = live.objects.processes.iter().find(|process| process.parent == 0);
+        let live = self
+            .live
+            .as_ref()
+            .ok_or_else(|| cannot("nothing was brought to life"))?;
+        let root = live
+            .objects
+            .processes
+            .iter()
+            .find(|process| process.parent == 0);
         let status = live.namespace.wait(root.map_or(0, |root| root.pid))?;
         Ok(Outcome::from_wait(status))
     }

@@ -104,7 +104,13 @@ impl Namespace {
         // SAFETY: the value is an int.
         let told = unsafe {
             let at = (&raw const on).cast();
-            libc::setsockopt(control.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PASSCRED, at, 4)
+            libc::setsockopt(
+                control.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PASSCRED,
+                at,
+                4,
+            )
         };
         check(told.into()).map_err(failed(what))?;
         Ok(Namespace {
@@ -122,7 +128,8 @@ impl Namespace {
         order.extend_from_slice(&image.to_le_bytes());
         let fd = self.control.as_raw_fd();
         // SAFETY: a buffer with its length.
-        let sent = unsafe { libc::send(fd, order.as_ptr().cast(), order.len(), libc::MSG_NOSIGNAL) };
+        let sent =
+            unsafe { libc::send(fd, order.as_ptr().cast(), order.len(), libc::MSG_NOSIGNAL) };
         check(sent as i64).map_err(failed(&what))?;
         let (answer, from) = self.receive().map_err(failed(&what))?;
         match answer {
@@ -295,8 +302,18 @@ unsafe fn begin(control: RawFd, gate: RawFd, pid: i32, image: RawFd) {
             rlim_max: 0,
         };
         libc::setrlimit(libc::RLIMIT_CORE, &none);
-        libc::syscall(libc::SYS_close_range, 3, CHANNEL - 1, libc::CLOSE_RANGE_CLOEXEC);
-        libc::syscall(libc::SYS_close_range, CHANNEL + 1, i32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            CHANNEL - 1,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
+        libc::syscall(
+            libc::SYS_close_range,
+            CHANNEL + 1,
+            i32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
         let argv: [*const libc::c_char; 1] = [std::ptr::null()];
         let name = c"";
         let args = [name.as_ptr(), std::ptr::null()];

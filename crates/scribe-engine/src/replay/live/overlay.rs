@@ -38,7 +38,9 @@ fn directories() -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let kind = |path: &str| {
         let mut mounts = mounts.iter().rev();
-        mounts.find(|(point, _)| point == path).map(|(_, kind)| kind.as_str())
+        mounts
+            .find(|(point, _)| point == path)
+            .map(|(_, kind)| kind.as_str())
     };
     let data = |path: &str| kind(path).is_none_or(|kind| DATA.contains(&kind));
     for entry in fs::read_dir("/").into_iter().flatten().flatten() {
@@ -65,7 +67,13 @@ fn mount(what: &str, at: &str, kind: &str, options: &str) -> io::Result<()> {
     let (what, at, kind, options) = (what?, at?, kind?, options?);
     // SAFETY: valid strings.
     let done = unsafe {
-        libc::mount(what.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast())
+        libc::mount(
+            what.as_ptr(),
+            at.as_ptr(),
+            kind.as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        )
     };
     match done {
         0 => Ok(()),
@@ -99,13 +107,16 @@ pub(super) fn cover(dir: &Path) -> io::Result<Overlay> {
                 wanted.push((path, lower, upper, work));
             }
             [lower, ..] => {
-                let why = lower.err().map_or("it cannot be read".into(), |error| error.to_string());
+                let why = lower
+                    .err()
+                    .map_or("it cannot be read".into(), |error| error.to_string());
                 result.open.push(format!("{path}: {why}"));
             }
         }
     }
     for (path, lower, upper, work) in &wanted {
-        let [lower, upper, work] = [lower, upper, work].map(|f| format!("/proc/self/fd/{}", f.as_raw_fd()));
+        let [lower, upper, work] =
+            [lower, upper, work].map(|f| format!("/proc/self/fd/{}", f.as_raw_fd()));
         let mut options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
         if user {
             options.push_str(",userxattr");

@@ -66,7 +66,14 @@ impl Replayer {
             };
             let fd = self.take(live, id, file)?;
             let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
-            let args = [map.start, map.end - map.start, map.prot.into(), flags, fd as u64, map.offset];
+            let args = [
+                map.start,
+                map.end - map.start,
+                map.prot.into(),
+                flags,
+                fd as u64,
+                map.offset,
+            ];
             self.do_call(id, libc::SYS_mmap, &args)?;
             self.do_call(id, libc::SYS_close, &[fd as u64])?;
         }
@@ -75,7 +82,10 @@ impl Replayer {
         let mut path = process.cwd.clone().into_bytes();
         path.push(0);
         if self.do_call_with(id, &path, libc::SYS_chdir, &[DATA])? < 0 {
-            (self.options.warn)(&format!("{}: not there any more; it was a current directory", process.cwd));
+            (self.options.warn)(&format!(
+                "{}: not there any more; it was a current directory",
+                process.cwd
+            ));
         }
         self.do_call(id, libc::SYS_umask, &[process.umask.into()])?;
         self.locks(live, process)?;
@@ -108,9 +118,18 @@ impl Replayer {
         let both = [ignore.to_bytes(), Disposition::default().to_bytes()].concat();
         self.task(id).space.mem.write(DATA, &both)?;
         let mut calls = Vec::new();
-        for signal in [libc::SIGCHLD, libc::SIGCONT, libc::SIGPIPE, libc::SIGHUP, libc::SIGWINCH] {
+        for signal in [
+            libc::SIGCHLD,
+            libc::SIGCONT,
+            libc::SIGPIPE,
+            libc::SIGHUP,
+            libc::SIGWINCH,
+        ] {
             for half in [0, 32] {
-                calls.push(call(libc::SYS_rt_sigaction, &[signal as u64, DATA + half, 0, 8]));
+                calls.push(call(
+                    libc::SYS_rt_sigaction,
+                    &[signal as u64, DATA + half, 0, 8],
+                ));
             }
         }
         self.do_calls(id, &calls)?;
@@ -139,14 +158,19 @@ impl Replayer {
         // struct msghdr (56 bytes), struct iovec (16), a byte, room for one descriptor (24).
         let (part, byte, control) = (DATA + 56, DATA + 72, DATA + 80);
         let words = [0, 0, part, 1, control, 24, 0, byte, 1, 0];
-        let mut data: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
+        let mut data: Vec<u8> = words
+            .iter()
+            .flat_map(|word: &u64| word.to_le_bytes())
+            .collect();
         data.resize(80 + 24, 0);
         let got = self.do_call_with(id, &data, libc::SYS_recvmsg, &[CHANNEL as u64, DATA])?;
         let mut number = [0; 4];
         self.task(id).space.mem.read(control + 16, &mut number)?;
         match got {
             1 => Ok(i32::from_le_bytes(number)),
-            _ => Err(cannot(format!("a process did not take a descriptor ({got})"))),
+            _ => Err(cannot(format!(
+                "a process did not take a descriptor ({got})"
+            ))),
         }
     }
 
@@ -166,7 +190,12 @@ impl Replayer {
             ],
         )?;
         // More may be open than the limit of the replay allows.
-        let most = process.fds.iter().map(|fd| fd.fd as u64 + 64).max().unwrap_or(0);
+        let most = process
+            .fds
+            .iter()
+            .map(|fd| fd.fd as u64 + 64)
+            .max()
+            .unwrap_or(0);
         raise_limit(self.task(id).tgid, most.max(1024));
         let mut wanted: Vec<&model::Fd> = process.fds.iter().collect();
         // What lies where the channel is comes last.
@@ -176,10 +205,18 @@ impl Replayer {
                 continue;
             };
             let got = self.take(live, id, file)?;
-            let flags = if fd.cloexec { libc::O_CLOEXEC as u64 } else { 0 };
+            let flags = if fd.cloexec {
+                libc::O_CLOEXEC as u64
+            } else {
+                0
+            };
             if got == fd.fd {
                 let flag = u64::from(fd.cloexec);
-                self.do_call(id, libc::SYS_fcntl, &[got as u64, libc::F_SETFD as u64, flag])?;
+                self.do_call(
+                    id,
+                    libc::SYS_fcntl,
+                    &[got as u64, libc::F_SETFD as u64, flag],
+                )?;
             } else {
                 self.do_calls(
                     id,
@@ -195,7 +232,8 @@ impl Replayer {
         }
         // Sets know what they watch by its number, too.
         for fd in &process.fds {
-            let Some(Kind::Epoll(watched)) = live.objects.open.get(fd.open).map(|open| &open.kind) else {
+            let Some(Kind::Epoll(watched)) = live.objects.open.get(fd.open).map(|open| &open.kind)
+            else {
                 continue;
             };
             for (target, events, data) in watched {
@@ -231,7 +269,11 @@ impl Replayer {
             for lock in &open.locks {
                 let number = fd.fd as u64;
                 if lock.kind == "FLOCK" {
-                    let how = if lock.write { libc::LOCK_EX } else { libc::LOCK_SH };
+                    let how = if lock.write {
+                        libc::LOCK_EX
+                    } else {
+                        libc::LOCK_SH
+                    };
                     let how = (how | libc::LOCK_NB) as u64;
                     self.do_call(id, libc::SYS_flock, &[number, how])?;
                     continue;
@@ -240,7 +282,11 @@ impl Replayer {
                     continue;
                 }
                 // struct flock: type, whence, start, length, pid.
-                let kind = if lock.write { libc::F_WRLCK } else { libc::F_RDLCK } as u64;
+                let kind = if lock.write {
+                    libc::F_WRLCK
+                } else {
+                    libc::F_RDLCK
+                } as u64;
                 let len = lock.end.map_or(0, |end| end - lock.start + 1);
                 let words = [kind, lock.start, len, 0];
                 let data: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -262,7 +308,12 @@ impl Replayer {
         for (which, interval, left) in &process.itimers {
             let micros = |time: u64| [time / 1_000_000, time % 1_000_000];
             let data = words(&[micros(*interval), micros(*left)].concat());
-            self.do_call_with(id, &data, libc::SYS_setitimer, &[u64::from(*which), DATA, 0])?;
+            self.do_call_with(
+                id,
+                &data,
+                libc::SYS_setitimer,
+                &[u64::from(*which), DATA, 0],
+            )?;
         }
         for timer in &process.timers {
             // struct sigevent: value, signal, how, thread.
@@ -287,12 +338,20 @@ impl Replayer {
                 }
             }
             if found != timer.id {
-                (self.options.warn)(&format!("timer {} of process {} is lost", timer.id, process.pid));
+                (self.options.warn)(&format!(
+                    "timer {} of process {} is lost",
+                    timer.id, process.pid
+                ));
                 continue;
             }
             let nanos = |time: u64| [time / 1_000_000_000, time % 1_000_000_000];
             let data = words(&[nanos(timer.interval), nanos(timer.left)].concat());
-            self.do_call_with(id, &data, libc::SYS_timer_settime, &[timer.id as u64, 0, DATA, 0])?;
+            self.do_call_with(
+                id,
+                &data,
+                libc::SYS_timer_settime,
+                &[timer.id as u64, 0, DATA, 0],
+            )?;
         }
         Ok(())
     }
@@ -301,20 +360,32 @@ impl Replayer {
     fn credentials(&mut self, process: &model::Process) -> Result<()> {
         // SAFETY: no arguments.
         let own = unsafe { libc::geteuid() };
-        let ([real, effective, saved, _], [group, egroup, sgroup, _]) = (&process.uids[..], &process.gids[..]) else {
+        let ([real, effective, saved, _], [group, egroup, sgroup, _]) =
+            (&process.uids[..], &process.gids[..])
+        else {
             return Ok(());
         };
         if own != 0 || [*real, *effective, *saved, *group] == [0; 4] {
             return Ok(());
         }
         let number = |id: &u32| u64::from(*id);
-        let groups: Vec<u8> = process.groups.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let groups: Vec<u8> = process
+            .groups
+            .iter()
+            .flat_map(|id| id.to_le_bytes())
+            .collect();
         for task in &process.tasks {
             self.task(task.task).space.mem.write(DATA, &groups)?;
             let calls = [
                 call(libc::SYS_setgroups, &[process.groups.len() as u64, DATA]),
-                call(libc::SYS_setresgid, &[number(group), number(egroup), number(sgroup)]),
-                call(libc::SYS_setresuid, &[number(real), number(effective), number(saved)]),
+                call(
+                    libc::SYS_setresgid,
+                    &[number(group), number(egroup), number(sgroup)],
+                ),
+                call(
+                    libc::SYS_setresuid,
+                    &[number(real), number(effective), number(saved)],
+                ),
             ];
             self.do_calls(task.task, &calls)?;
         }
@@ -360,7 +431,11 @@ impl Replayer {
                     size,
                     signature,
                 },
-                pending: described.pending.iter().map(|(signo, bytes)| (*signo, info(bytes))).collect(),
+                pending: described
+                    .pending
+                    .iter()
+                    .map(|(signo, bytes)| (*signo, info(bytes)))
+                    .collect(),
                 actions: (i == 0).then_some(&*actions),
             })?;
         }
@@ -401,7 +476,12 @@ impl Replayer {
     }
 
     /// What a replay that turns live does besides answering: the process is where it was.
-    pub(in crate::replay) fn repeat_for_live(&mut self, id: u32, nr: u32, args: &[u64; 6]) -> Result<()> {
+    pub(in crate::replay) fn repeat_for_live(
+        &mut self,
+        id: u32,
+        nr: u32,
+        args: &[u64; 6],
+    ) -> Result<()> {
         let subreaper = libc::PR_SET_CHILD_SUBREAPER as u64;
         let wanted = match i64::from(nr) {
             libc::SYS_setsid | libc::SYS_setpgid => true,
