@@ -20,6 +20,9 @@ use std::time::Duration;
 const ARCH_MAP_VDSO_64: u64 = 0x2003;
 /// Signals handed back in one batch, as far as there is room for what is known of them.
 const SIGNALS_AT_ONCE: usize = 12;
+/// Length of struct prctl_mm_map (include/uapi/linux/prctl.h): eleven addresses, the auxiliary vector, its length and
+/// the descriptor of the program.
+const MAP_LEN: usize = 104;
 /// How often a call is begun anew that is to be found waiting.
 const TRIES: u32 = 1000;
 
@@ -172,9 +175,9 @@ impl Machine {
         Ok(Waiting::Anew)
     }
 
-    /// Takes what is Scribe's out of an address space, one of whose tasks this is. `exe`: what the kernel is
-    /// to know of it then (struct prctl_mm_map, include/uapi/linux/prctl.h), and the descriptor of its
-    /// program, which is closed.
+    /// Takes what is Scribe's out of an address space, one of whose tasks this is. `exe`: the descriptor of
+    /// its program, which is closed, and what the kernel is to know of it (struct prctl_mm_map, with the
+    /// auxiliary vector behind it).
     pub(crate) fn clear_space(
         &mut self,
         tid: Tid,
@@ -222,7 +225,7 @@ impl Machine {
         let boot = [0x0f, 0x05, 0xcc];
         /// Where the structure lies, behind the code.
         const MAP: u64 = 16;
-        let mut saved = [0; 256];
+        let mut saved = [0; 1024];
         mem.read(entry, &mut saved)?;
         mem.write(entry, &boot)?;
         let ranges = [
@@ -235,11 +238,22 @@ impl Machine {
             self.inject_at(tid, app, entry, libc::SYS_munmap, args)?;
         }
         if let Some((fd, map)) = exe {
-            mem.write(entry + MAP, &map)?;
             let (set, what) = (libc::PR_SET_MM as u64, libc::PR_SET_MM_MAP as u64);
-            let args = [set, what, entry + MAP, map.len() as u64, 0, 0];
-            self.inject_at(tid, app, entry, libc::SYS_prctl, args)?;
-            self.inject_at(tid, app, entry, libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
+            let args = [set, what, entry + MAP, MAP_LEN as u64, 0, 0];
+            for with in [fd, -1] {
+                let mut map = map.clone();
+                // Behind the structure lies what it points to: the auxiliary vector.
+                map[88..96].copy_from_slice(&(entry + MAP + MAP_LEN as u64).to_le_bytes());
+                map[100..104].copy_from_slice(&with.to_le_bytes());
+                mem.write(entry + MAP, &map)?;
+                // Without the right to name its file, the rest.
+                if self.inject_at(tid, app, entry, libc::SYS_prctl, args)? == 0 || with < 0 {
+                    break;
+                }
+            }
+            if fd >= 0 {
+                self.inject_at(tid, app, entry, libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
+            }
         }
         mem.write(entry, &saved)?;
         Ok(())

@@ -118,7 +118,7 @@ pub enum Record<'a> {
     },
     /// Where the kernel objects of the program are described, as they were at a bookmark.
     Objects {
-        /// Its number; 0: where the recording ended.
+        /// Its number.
         bookmark: u32,
         /// The stream: contents as `Blob` records, the description (JSON) as number 0.
         stream: u32,

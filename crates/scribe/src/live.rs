@@ -71,9 +71,56 @@ fn free_name(log: &Path) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Waits for the program that goes on; its exit status. The terminal's signals are the program's.
-pub fn wait(replayer: &mut Replayer, bookmark: u32, options: &LiveOptions) -> Result<i32, Failure> {
-    PROGRAM.store(replayer.live_root(), Relaxed);
+/// Goes on in a child, as a replay that turns live leaves the namespaces that it began in; this process
+/// stays there, and says at the end which files have changed. `None`: this is the child.
+pub fn in_child(options: &LiveOptions) -> Result<Option<i32>, Failure> {
+    // SAFETY: there is one thread only.
+    let child = unsafe { libc::fork() };
+    match child {
+        0 => return Ok(None),
+        -1 => {
+            let error = std::io::Error::last_os_error();
+            return Err(Failure::new(1, format!("cannot start the replay: {error}")));
+        }
+        _ => {}
+    }
+    pass_signals_to(child);
+    let mut status = 0;
+    // SAFETY: room for the status.
+    while unsafe { libc::waitpid(child, &mut status, 0) } < 0 {
+        let error = std::io::Error::last_os_error();
+        if error.kind() != std::io::ErrorKind::Interrupted {
+            return Err(Failure::new(
+                1,
+                format!("cannot wait for the replay: {error}"),
+            ));
+        }
+    }
+    if let LiveFiles::Isolated(dir) = &options.files {
+        report(dir);
+    }
+    Ok(Some(match libc::WIFSIGNALED(status) {
+        true => 128 + libc::WTERMSIG(status),
+        false => libc::WEXITSTATUS(status),
+    }))
+}
+
+/// Says what the program changed in files of its own.
+fn report(dir: &Path) {
+    let changes = files::changes(dir).len();
+    if changes == 0 {
+        return files::discard(dir);
+    }
+    let (dir, s) = (dir.display(), if changes == 1 { "" } else { "s" });
+    say(format!(
+        "{changes} file{s} changed, for the program only: scribe files {dir} lists them, scribe files \
+         --apply {dir} puts them in place"
+    ));
+}
+
+/// Signals of the terminal go to all that run on it; others are passed on.
+fn pass_signals_to(process: libc::pid_t) {
+    PROGRAM.store(process, Relaxed);
     for signal in [libc::SIGTERM, libc::SIGHUP] {
         handle(signal, pass_on, libc::SA_RESTART);
     }
@@ -81,21 +128,12 @@ pub fn wait(replayer: &mut Replayer, bookmark: u32, options: &LiveOptions) -> Re
         // SAFETY: a valid signal.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+}
+
+/// Waits for the program that goes on; its exit status.
+pub fn wait(replayer: &mut Replayer, bookmark: u32) -> Result<i32, Failure> {
+    pass_signals_to(replayer.live_root());
     say(format!("live at bookmark {bookmark}"));
     let failed = |error: ReplayError| Failure::new(1, error.to_string());
-    let outcome = replayer.wait_live().map_err(failed)?;
-    if let LiveFiles::Isolated(dir) = &options.files {
-        let changes = files::changes(dir);
-        match changes.len() {
-            0 => files::discard(dir),
-            n => {
-                let (dir, s) = (dir.display(), if n == 1 { "" } else { "s" });
-                say(format!(
-                    "{n} file{s} changed, for the program only: scribe files {dir} lists them, \
-                     scribe files --apply {dir} puts them in place"
-                ));
-            }
-        }
-    }
-    Ok(outcome.shell_status())
+    Ok(replayer.wait_live().map_err(failed)?.shell_status())
 }

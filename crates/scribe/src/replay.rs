@@ -109,6 +109,11 @@ fn run_part(
     let continued = path != Path::new("-") && has_next(path, &log);
     let backlog = args.per_task.map_or(args.backlog, |n| n.min(args.backlog));
     let live = live::options(args, path, behind);
+    if let Some(how) = &live
+        && let Some(status) = live::in_child(how)?
+    {
+        return Ok(Step::Ended(status));
+    }
     let counted = Rc::new(Cell::new([0; 2]));
     let options = ReplayOptions {
         verify: args.verify,
@@ -118,14 +123,14 @@ fn run_part(
         no_sud: args.no_sud,
         dump: args.dump_memory.clone(),
         to: args.to,
-        live: live.clone(),
+        live,
         interrupt: behind.is_none().then_some(&live::ASKED),
         output: Box::new(output(args.quiet, *shown, counted.clone())),
         warn: Box::new(|text| say(text)),
     };
     let failed = |error: ReplayError| Failure::new(1, format!("{name}: {error}"));
     let mut replayer = Replayer::start(log, options).map_err(failed)?;
-    let mut result = replayer.run();
+    let result = replayer.run();
     let stats = replayer.stats();
     if args.verbose {
         say(format!(
@@ -134,15 +139,8 @@ fn run_part(
         ));
     }
     *shown = counted.get();
-    match (result, &live) {
-        (Ok(Ending::Live(bookmark)), Some(how)) => {
-            let status = live::wait(&mut replayer, bookmark, how)?;
-            return Ok(Step::Ended(status));
-        }
-        (other, _) => result = other,
-    }
     match result {
-        Ok(Ending::Live(_)) => Ok(Step::Ended(0)),
+        Ok(Ending::Live(bookmark)) => Ok(Step::Ended(live::wait(&mut replayer, bookmark)?)),
         Ok(Ending::Asked(last)) => Ok(Step::Asked(last)),
         Ok(Ending::Bookmark(_)) => Ok(Step::Ended(0)),
         Ok(Ending::Complete(Outcome::Detached)) if continued => Ok(Step::Continued),

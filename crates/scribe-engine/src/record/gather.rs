@@ -55,6 +55,8 @@ pub(super) enum Cause {
     Asked,
     /// It came by itself.
     Periodic,
+    /// The program is about to be let go.
+    Leaving,
     /// This task asked, and waits for it in its call.
     Program(u32),
 }
@@ -136,6 +138,9 @@ impl Recorder {
                 self.gather.wanted.push_back(asked);
             }
             if requests.detach.swap(false, Relaxed) {
+                // A replay can turn live there.
+                let last = Purpose::Bookmark(Cause::Leaving);
+                self.gather.wanted.push_back(last);
                 self.gather.wanted.push_back(Purpose::Detach);
             }
         }
@@ -255,6 +260,7 @@ impl Recorder {
             if let Some(why) = hindrance {
                 let what = match next {
                     Purpose::Detach => "the program cannot be let go",
+                    Purpose::Bookmark(Cause::Leaving) => return Ok(()),
                     Purpose::Bookmark(_) => "no bookmark can be set",
                     // It is tried again.
                     Purpose::Part => return Ok(()),
@@ -439,7 +445,8 @@ impl Recorder {
                     Purpose::Bookmark(cause) => {
                         let number = self.bookmark(cause);
                         if self.gather.live {
-                            self.write_objects(number, cause == Cause::Periodic)?;
+                            let by_itself = matches!(cause, Cause::Periodic | Cause::Leaving);
+                            self.write_objects(number, by_itself)?;
                         }
                         if let Cause::Program(asker) = cause {
                             answer = Some((asker, number));
@@ -475,7 +482,6 @@ impl Recorder {
             }
             Some(Purpose::Detach) => {
                 let held: Vec<u32> = self.gather.held.iter().copied().collect();
-                self.write_objects(0, false)?;
                 self.leave_program(&held)?;
                 self.detached = true;
                 Ok(())
@@ -486,7 +492,7 @@ impl Recorder {
 
     /// Writes a bookmark into each lane, with the state of its tasks. Returns its number.
     pub(super) fn bookmark(&mut self, cause: Cause) -> u32 {
-        let periodic = cause == Cause::Periodic;
+        let periodic = matches!(cause, Cause::Periodic | Cause::Leaving);
         let name = match cause {
             Cause::Program(asker) => self.gather.askers.get(&asker).cloned(),
             _ => None,

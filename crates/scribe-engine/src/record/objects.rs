@@ -60,8 +60,7 @@ impl Recorder {
         tasks.all(|task| stands(task) && !task.listening) && !self.tasks.is_empty()
     }
 
-    /// Describes the kernel objects of the program, whose tasks all stand still. `bookmark`: 0 at the end of
-    /// the recording.
+    /// Describes the kernel objects of the program, whose tasks all stand still at a bookmark.
     pub(super) fn write_objects(&mut self, bookmark: u32, by_itself: bool) -> Result<()> {
         if !self.all_stand() {
             return Ok(());

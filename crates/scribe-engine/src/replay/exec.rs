@@ -95,6 +95,7 @@ impl Replayer {
             cut: false,
             bookmarks: Default::default(),
             live,
+            exes: HashMap::new(),
         };
         for (task, tid, pid, lane) in roots {
             if !replayer.lanes.contains_key(&lane) {

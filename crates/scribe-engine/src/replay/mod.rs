@@ -229,6 +229,8 @@ pub struct Replayer {
     cut: bool,
     bookmarks: bookmark::Bookmarks,
     live: Option<live::Live>,
+    /// Descriptors of their programs in processes that are being brought to life, by their first tasks.
+    exes: HashMap<u32, i32>,
 }
 
 impl Replayer {

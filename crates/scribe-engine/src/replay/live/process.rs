@@ -105,6 +105,14 @@ impl Replayer {
             }
             self.do_calls(task.task, &calls)?;
         }
+        // Unless the program has something else there.
+        if !process.fds.iter().any(|fd| fd.fd == CHANNEL) {
+            if let Ok(exe) = std::fs::File::open(&process.exe) {
+                let fd = self.take(live, id, &exe.into())?;
+                self.exes.insert(id, fd);
+            }
+            self.do_call(id, libc::SYS_close, &[CHANNEL as u64])?;
+        }
         self.credentials(process)
     }
 
@@ -226,9 +234,6 @@ impl Replayer {
                     ],
                 )?;
             }
-        }
-        if !process.fds.iter().any(|fd| fd.fd == CHANNEL) {
-            self.do_call(id, libc::SYS_close, &[channel])?;
         }
         // Sets know what they watch by its number, too.
         for fd in &process.fds {
@@ -455,7 +460,23 @@ impl Replayer {
         }
         // Ours stays: the program has looked up its functions.
         space.vvar_gap.set(None);
-        Ok(self.machine.clear_space(tid, &app, &space, None)?)
+        let mut exe = None;
+        if process.mm.len() == 11 {
+            /// More than AT_VECTOR_SIZE the kernel does not take (arch/x86/include/asm/elf.h).
+            const MOST: usize = 46;
+            let auxv = &process.auxv[..process.auxv.len().min(MOST)];
+            let mut map: Vec<u8> = process
+                .mm
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect();
+            map.extend_from_slice(&[0; 8]);
+            map.extend_from_slice(&(size_of_val(auxv) as u32).to_le_bytes());
+            map.extend_from_slice(&[0; 4]);
+            map.extend(auxv.iter().flat_map(|word| word.to_le_bytes()));
+            exe = Some((self.exes.remove(&id).unwrap_or(-1), map));
+        }
+        Ok(self.machine.clear_space(tid, &app, &space, exe)?)
     }
 
     /// Lets a task go.
