@@ -314,6 +314,7 @@ unsafe fn begin(control: RawFd, gate: RawFd, pid: i32, image: RawFd) {
             i32::MAX,
             libc::CLOSE_RANGE_CLOEXEC,
         );
+        keep_rights();
         let argv: [*const libc::c_char; 1] = [std::ptr::null()];
         let name = c"";
         let args = [name.as_ptr(), std::ptr::null()];
@@ -326,5 +327,31 @@ unsafe fn begin(control: RawFd, gate: RawFd, pid: i32, image: RawFd) {
             libc::AT_EMPTY_PATH,
         );
         libc::_exit(127);
+    }
+}
+
+/// Lets an ordinary user's process keep over exec what it may do in its user namespace, which is no less
+/// than the replayer may: otherwise it could not open what it is given through the replayer's
+/// descriptors (capabilities(7), "Ambient"). The program loses it when it comes to life.
+///
+/// # Safety
+/// As [`serve`].
+unsafe fn keep_rights() {
+    /// _LINUX_CAPABILITY_VERSION_3, and how many 32-bit words its sets have (include/uapi/linux/capability.h).
+    const HEAD: [u32; 2] = [0x2008_0522, 0];
+    // SAFETY: structures as the kernel has them: for each word effective, permitted, inheritable.
+    unsafe {
+        if libc::geteuid() == 0 {
+            return;
+        }
+        let mut sets = [0u32; 6];
+        libc::syscall(libc::SYS_capget, HEAD.as_ptr(), sets.as_mut_ptr());
+        for word in 0..2 {
+            sets[3 * word + 2] = sets[3 * word + 1];
+        }
+        libc::syscall(libc::SYS_capset, HEAD.as_ptr(), sets.as_ptr());
+        for cap in 0..64 {
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+        }
     }
 }

@@ -106,11 +106,10 @@ pub(super) fn cover(dir: &Path) -> io::Result<Overlay> {
                 }
                 wanted.push((path, lower, upper, work));
             }
-            [lower, ..] => {
-                let why = lower
-                    .err()
-                    .map_or("it cannot be read".into(), |error| error.to_string());
-                result.open.push(format!("{path}: {why}"));
+            // What its user cannot read is not the program's to change.
+            [Err(error), ..] if error.kind() == io::ErrorKind::PermissionDenied => {}
+            [Err(error), ..] | [_, Err(error), _] | [_, _, Err(error)] => {
+                result.open.push(format!("{path}: {error}"));
             }
         }
     }
