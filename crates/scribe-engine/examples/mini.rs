@@ -14,6 +14,25 @@ fn main() {
         while let Some(entry) = all.next().unwrap() {
             println!("{:.500}", format!("{entry:?}"));
         }
+    } else if what == "objects" {
+        let log = scribe_log::LogReader::open(&log).unwrap();
+        let mut meta = log.meta();
+        while let Some(record) = meta.next().unwrap() {
+            let scribe_log::Record::Objects {
+                bookmark, stream, ..
+            } = record
+            else {
+                continue;
+            };
+            let mut contents = log.lane(stream);
+            let mut text = Vec::new();
+            while let Some(record) = contents.next().unwrap() {
+                if let scribe_log::Record::Blob { file: 0, bytes, .. } = record {
+                    text.extend_from_slice(&bytes);
+                }
+            }
+            println!("{bookmark} {}", String::from_utf8_lossy(&text));
+        }
     } else if what == "replay" {
         let options = ReplayOptions {
             verify: true,
@@ -46,7 +65,9 @@ fn main() {
         eprintln!("[replay: {:?}]", replayer.stats());
         match result {
             Ok(Ending::Complete(outcome)) => std::process::exit(outcome.shell_status()),
-            Ok(Ending::Cut | Ending::Bookmark(_)) => eprintln!("scribe: cut"),
+            Ok(Ending::Cut | Ending::Bookmark(_) | Ending::Live(_) | Ending::Asked(_)) => {
+                eprintln!("scribe: cut")
+            }
             Err(scribe_engine::ReplayError::Divergence(d)) => {
                 eprintln!("scribe: {d}");
                 for r in d.history.iter().chain(&d.expected) {

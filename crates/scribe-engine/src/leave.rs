@@ -7,10 +7,7 @@ use crate::machine::{Go, Machine};
 use crate::record::interrupt::{ERESTART_RESTARTBLOCK, millis_left};
 use crate::record::signals;
 use crate::state::AddressSpace;
-use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
-use scribe_abi::{
-    AGENT_BASE, AGENT_END, AGENT_STRINGS, ENTRY_SYSCALL, PAGE, SCRATCH_BASE, SCRATCH_END,
-};
+use scribe_abi::{AGENT_BASE, AGENT_STRINGS, ENTRY_SYSCALL, OURS, PAGE};
 use scribe_kernel::signal::{AltStack, Disposition, Dispositions, Mask};
 use scribe_tracee::inject::call_regs;
 use scribe_tracee::{Regs, Result, Rseq, Running, Tid, maps};
@@ -177,13 +174,14 @@ impl Machine {
 
     /// Takes what is Scribe's out of an address space, one of whose tasks this is. `exe`: the descriptor of
     /// its program, which is closed, and what the kernel is to know of it (struct prctl_mm_map, with the
-    /// auxiliary vector behind it).
+    /// auxiliary vector behind it). `keep_image`: what is in the vDSO stays, in a mapping of the kernel's.
     pub(crate) fn clear_space(
         &mut self,
         tid: Tid,
         app: &Regs,
         space: &AddressSpace,
         exe: Option<(i32, Vec<u8>)>,
+        keep_image: bool,
     ) -> Result<()> {
         let mem = &space.mem;
         space.sites.borrow_mut().restore(mem, 0, u64::MAX);
@@ -206,6 +204,10 @@ impl Machine {
                     [ARCH_MAP_VDSO_64, start - gap, 0, 0, 0, 0],
                 ),
             ];
+            let image = match keep_image {
+                true => Some(mem.read_vec(start, size as usize)?),
+                false => None,
+            };
             self.batch(tid, mem, app, &calls)?;
             if code(&maps::read(tid)) != Some((start, size)) {
                 // The kernel's own cannot be had at this place: ours stays, which needs nothing of us.
@@ -215,9 +217,12 @@ impl Machine {
                 );
                 let args = [start, size, prot, flags, u64::MAX, 0];
                 self.inject(tid, app, libc::SYS_mmap, args)?;
-                if let Some(image) = scribe_kernel::vdso::image(size as usize) {
+                let own = || scribe_kernel::vdso::image(size as usize);
+                if let Some(image) = image.or_else(own) {
                     mem.write(start, &image)?;
                 }
+            } else if let Some(image) = image {
+                mem.write(start, &image)?;
             }
         }
         // The last calls are made from memory that stays.
@@ -228,12 +233,10 @@ impl Machine {
         let mut saved = [0; 1024];
         mem.read(entry, &mut saved)?;
         mem.write(entry, &boot)?;
-        let ranges = [
-            (SCRATCH_BASE, SCRATCH_END),
-            (SHARED_BASE, SHARED_BASE + SHARED_LEN),
-            (AGENT_BASE, AGENT_END),
-        ];
-        for (start, end) in ranges {
+        // The agent at last, from which the calls before were made.
+        let translation = space.translation.borrow_mut().take();
+        let translation = translation.map(|translation| translation.range());
+        for (start, end) in translation.into_iter().chain(OURS.into_iter().rev()) {
             let args = [start, end - start, 0, 0, 0, 0];
             self.inject_at(tid, app, entry, libc::SYS_munmap, args)?;
         }

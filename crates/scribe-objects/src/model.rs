@@ -13,6 +13,8 @@ pub struct Objects {
     pub open: Vec<Open>,
     /// Files on disk or in memory: open files and mappings name them by their place here.
     pub files: Vec<File>,
+    /// Nanoseconds of CLOCK_MONOTONIC and CLOCK_BOOTTIME, as the program sees them.
+    pub clocks: (u64, u64),
     /// Names that the program may have changed, as they are.
     pub changed: Vec<Changed>,
     /// What cannot be made again, and is not described: for people.

@@ -99,7 +99,7 @@ impl Recorder {
     fn clear_space(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         let (tid, app, space) = (task.tid, task.app, task.space.clone());
-        Ok(self.machine.clear_space(tid, &app, &space, None)?)
+        Ok(self.machine.clear_space(tid, &app, &space, None, false)?)
     }
 
     /// Lets a task go.

@@ -38,6 +38,8 @@ impl Requests {
 }
 
 const SOON: Duration = Duration::from_millis(1);
+/// How long a bookmark waits for a moment at which a replay could turn live.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What all tasks are brought together for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,10 @@ pub(super) struct Gather {
     bookmarks: u32,
     /// The tasks come out of their calls, so that the bookmark can be one where a replay turns live.
     live: bool,
+    /// Why not.
+    not_live: Option<&'static str>,
+    /// When it was tried first.
+    tried: Option<Instant>,
     next_periodic: Option<Instant>,
 }
 
@@ -246,6 +252,18 @@ impl Recorder {
                 self.refuse_askers();
                 return Ok(());
             }
+            let not_live = match next {
+                Purpose::Bookmark(_) => self.find_hindrance(),
+                _ => None,
+            };
+            let since = *self.gather.tried.get_or_insert_with(Instant::now);
+            if not_live.is_some()
+                && next != Purpose::Bookmark(Cause::Periodic)
+                && since.elapsed() < PATIENCE
+            {
+                return Ok(());
+            }
+            self.gather.tried = None;
             self.gather.wanted.pop_front();
             let hindrance = match next {
                 Purpose::Part => self.hindrance(next).or_else(|| self.part_hindrance()),
@@ -269,8 +287,8 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.on = Some(next);
-            self.gather.live =
-                matches!(next, Purpose::Bookmark(_)) && self.find_hindrance().is_none();
+            self.gather.live = matches!(next, Purpose::Bookmark(_)) && not_live.is_none();
+            self.gather.not_live = not_live;
             if matches!(next, Purpose::Detach | Purpose::Part) {
                 self.let_askers_go();
             }
@@ -565,7 +583,11 @@ impl Recorder {
         self.log.maybe_flush();
         // The program has its number.
         if cause == Cause::Asked {
-            (self.options.warn)(&format!("bookmark {id} at {:.3} s", time.as_secs_f64()));
+            let why = self.gather.not_live.map_or(String::new(), |why| {
+                format!("; a replay cannot turn live there: {why}")
+            });
+            let seconds = time.as_secs_f64();
+            (self.options.warn)(&format!("bookmark {id} at {seconds:.3} s{why}"));
         }
         id
     }

@@ -105,6 +105,7 @@ impl Recorder {
             let done = self.ask_process(*leader, &mut objects.processes[i]);
             self.survive(done)?;
         }
+        objects.clocks = (now(libc::CLOCK_MONOTONIC), now(libc::CLOCK_BOOTTIME));
         self.name_losses(&mut objects);
         order(&mut objects);
         let text = serde_json::to_vec(&objects).unwrap_or_default();
@@ -168,8 +169,10 @@ impl Recorder {
         process.subreaper = answers[0] != 0;
         for which in 0..3 {
             let micros = |at| word(1 + which, at) * 1_000_000 + word(1 + which, at + 1);
-            if results[2 + which] == 0 && micros(2) != 0 {
-                process.itimers.push((which as u32, micros(0), micros(2)));
+            // One whose signal waits to be taken is started again when it is (kernel/time/itimer.c).
+            let left = if micros(2) == 0 { micros(0) } else { micros(2) };
+            if results[2 + which] == 0 && left != 0 {
+                process.itimers.push((which as u32, micros(0), left));
             }
         }
         for (i, timer) in timers.into_iter().take(MOST).enumerate() {
@@ -257,6 +260,17 @@ impl Recorder {
         let lost = lost.into_iter().map(str::to_owned);
         objects.lost.extend(lost);
     }
+}
+
+/// Nanoseconds of a clock.
+fn now(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: room for the answer.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Parents before their children.

@@ -115,7 +115,7 @@ impl Live {
             }));
             refuse(lost)?;
         }
-        let namespace = Namespace::enter()?;
+        let namespace = Namespace::enter(objects.clocks)?;
         Ok(Live {
             namespace,
             options,
@@ -259,7 +259,8 @@ impl Replayer {
         unsafe { libc::unshare(libc::CLONE_NEWNS) };
         live.namespace.release()?;
         for process in &objects.processes {
-            self.clear(process)?;
+            let done = self.clear(process);
+            self.survive(done)?;
         }
         let mut tasks: Vec<_> = objects
             .processes
@@ -271,7 +272,9 @@ impl Replayer {
             task.tid != task.tgid
         });
         for task in tasks {
-            self.set_free(task)?;
+            // One that runs already may have ended others.
+            let done = self.set_free(task);
+            self.survive(done)?;
         }
         self.tasks.clear();
         self.by_tid.clear();

@@ -65,10 +65,41 @@ fn unshare() -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
+/// Gives processes made from here on clocks that go on where the program's stood (time_namespaces(7)). Where
+/// the kernel has no such thing, time has passed for it.
+fn set_clocks((monotonic, boottime): (u64, u64)) {
+    // SAFETY: plain numbers.
+    if monotonic == 0 || unsafe { libc::unshare(CLONE_NEWTIME) } != 0 {
+        return;
+    }
+    let line = |name: &str, clock, then: u64| {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: room for the answer.
+        unsafe { libc::clock_gettime(clock, &mut time) };
+        let now = time.tv_sec * 1_000_000_000 + time.tv_nsec;
+        let offset = then as i64 - now;
+        let (s, ns) = (
+            offset.div_euclid(1_000_000_000),
+            offset.rem_euclid(1_000_000_000),
+        );
+        format!("{name} {s} {ns}\n")
+    };
+    let text = line("monotonic", libc::CLOCK_MONOTONIC, monotonic)
+        + &line("boottime", libc::CLOCK_BOOTTIME, boottime);
+    let _ = fs::write("/proc/self/timens_offsets", text);
+}
+
+/// include/uapi/linux/sched.h
+const CLONE_NEWTIME: i32 = 0x80;
+
 impl Namespace {
     /// Makes them. This process is in the namespaces of mounts (and users) from here on; it must have one
     /// thread only.
-    pub(in crate::replay) fn enter() -> Result<Namespace> {
+    /// `clocks`: nanoseconds of CLOCK_MONOTONIC and CLOCK_BOOTTIME that its processes find.
+    pub(in crate::replay) fn enter(clocks: (u64, u64)) -> Result<Namespace> {
         unshare().map_err(|error| ReplayError::Setup {
             what: "a replay that turns live needs namespaces of its own, in which its processes \
                    have the ids that they had; this system does not allow that (unshare(2): be \
@@ -76,6 +107,7 @@ impl Namespace {
                 .into(),
             error,
         })?;
+        set_clocks(clocks);
         let what = "namespaces for the replay";
         // SAFETY: valid strings; nothing else is read.
         let private = unsafe {

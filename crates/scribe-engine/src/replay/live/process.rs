@@ -7,7 +7,7 @@ use crate::replay::*;
 use scribe_abi::AGENT_STRINGS;
 use scribe_kernel::signal::Disposition;
 use scribe_objects::model::{self, Kind};
-use scribe_tracee::Rseq;
+use scribe_tracee::{Rseq, maps};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -464,10 +464,20 @@ impl Replayer {
         const VDSO: u64 = 33;
         let mut pairs = process.auxv.chunks_exact(2);
         if let Some([_, start]) = pairs.find(|pair| pair[0] == VDSO) {
-            space.vdso.set((*start, *start + scribe_abi::PAGE));
+            // The recording's lies there, with functions that the program has looked up.
+            let maps = maps::read(tid);
+            let there = maps.iter().find(|map| map.start == *start);
+            space
+                .vdso
+                .set(there.map_or((0, 0), |map| (map.start, map.end)));
+            let own = AddressSpace::gap_of(&maps::read(std::process::id() as Tid));
+            let free = |gap: &u64| {
+                !maps
+                    .iter()
+                    .any(|map| map.end > start - gap && map.start < *start)
+            };
+            space.vvar_gap.set(own.filter(free));
         }
-        // Ours stays: the program has looked up its functions.
-        space.vvar_gap.set(None);
         let mut exe = None;
         if process.mm.len() == 11 {
             /// More than AT_VECTOR_SIZE the kernel does not take (arch/x86/include/asm/elf.h).
@@ -484,7 +494,7 @@ impl Replayer {
             map.extend(auxv.iter().flat_map(|word| word.to_le_bytes()));
             exe = Some((self.exes.remove(&id).unwrap_or(-1), map));
         }
-        Ok(self.machine.clear_space(tid, &app, &space, exe)?)
+        Ok(self.machine.clear_space(tid, &app, &space, exe, true)?)
     }
 
     /// Lets a task go.
