@@ -55,18 +55,27 @@ impl Lane {
         loop {
             let record: Rc<[u8]> = match self.ahead.spare.take() {
                 Some(spare) => spare,
-                None => match self.reader.next_raw() {
-                    Ok(Some(bytes)) => {
-                        if filled + bytes.len() as u64 <= RING_LEN && self.ahead.area.put(bytes) {
+                None if self.ahead.area.has_ring() => {
+                    let room = (RING_LEN - filled) as usize;
+                    match self.reader.next_batch(room) {
+                        Ok(Some([])) => match self.reader.next_raw()? {
+                            Some(bytes) => bytes.into(),
+                            None => break,
+                        },
+                        Ok(Some(bytes)) => {
+                            self.ahead.area.put(bytes);
                             filled += bytes.len() as u64;
                             continue;
                         }
-                        bytes.into()
+                        Ok(None) => break,
+                        // What came before is good.
+                        Err(_) if filled > 0 => break,
+                        Err(error) => return Err(error),
                     }
-                    Ok(None) => break,
-                    // What came before is good.
-                    Err(_) if filled > 0 => break,
-                    Err(error) => return Err(error),
+                }
+                None => match self.reader.next_raw()? {
+                    Some(bytes) => bytes.into(),
+                    None => break,
                 },
             };
             if self.ahead.area.put(&record) {
