@@ -67,14 +67,14 @@ impl Shared {
             }
             NonNull::new(at.cast::<u8>()).ok_or_else(std::io::Error::last_os_error)?
         };
-        let table = scribe_syscalls::fast_table();
         // SAFETY: the mapping is page-aligned and large enough (checked in scribe-abi); nobody else
         // knows of it yet.
         unsafe {
             let config = base.cast::<Config>().as_ptr();
             (&raw mut (*config).level).write(level);
             (&raw mut (*config).keep).write(keep);
-            (&raw mut (*config).table).write(*table);
+            // All zero is a valid value of it.
+            scribe_syscalls::fill_fast_table(&mut *(&raw mut (*config).table));
         }
         let list = |count: u64| (0..count as u32).rev().collect();
         Ok(Rc::new(Shared {
