@@ -74,7 +74,7 @@ impl Shared {
             (&raw mut (*config).level).write(level);
             (&raw mut (*config).keep).write(keep);
             // All zero is a valid value of it.
-            scribe_syscalls::fill_fast_table(&mut *(&raw mut (*config).table));
+            scribe_syscalls::fill_fast_table(&mut (*config).table);
         }
         let list = |count: u64| (0..count as u32).rev().collect();
         Ok(Rc::new(Shared {
