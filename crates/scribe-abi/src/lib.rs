@@ -6,6 +6,7 @@ pub mod fast;
 pub mod hash;
 pub mod log;
 pub mod shared;
+pub mod sleep;
 pub mod token;
 
 /// Length of a page on x86-64, in bytes.
@@ -18,7 +19,7 @@ pub const PAGE: u64 = 4096;
 /// Java, Go or node ask for.
 pub const AGENT_BASE: u64 = 0x7000_0000;
 /// Bytes of agent code: the one range which Syscall User Dispatch lets call the kernel.
-pub const AGENT_CODE_LEN: u64 = 8 * PAGE;
+pub const AGENT_CODE_LEN: u64 = 10 * PAGE;
 /// The agent's private writable data: argument blocks for batches and strings for injected calls.
 pub const AGENT_DATA: u64 = AGENT_BASE + AGENT_CODE_LEN;
 /// Bytes of [`AGENT_DATA`].

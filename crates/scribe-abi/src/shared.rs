@@ -15,7 +15,7 @@
 use crate::PAGE;
 use crate::fast::FastTable;
 use crate::token::Token;
-use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// Above Java's compressed pointers (32 GiB), below the scratch areas.
 pub const SHARED_BASE: u64 = 0x8_0000_0000;
@@ -59,6 +59,7 @@ pub const SHARED_END: u64 = SHARED_BASE + SHARED_LEN;
 const _: () = assert!(size_of::<Config>() as u64 <= CONFIG_LEN);
 const _: () = assert!(size_of::<Process>() as u64 <= PAGE);
 const _: () = assert!(size_of::<TaskArea>() as u64 <= STAGE);
+const _: () = assert!(size_of::<LaneArea>() as u64 <= PAGE);
 const _: () = assert!(FILES + FILES_FDS * FILES_SLOTS <= TASKS);
 
 /// See [`Config::devices`].
@@ -215,6 +216,21 @@ pub mod ask {
     pub const RELEASED: u32 = 18;
     /// To get the token: waiting for it here has taken long.
     pub const TOKEN: u32 = 19;
+    /// Replay: to go on with the next record, which gives the lane to a task that is not waiting in its agent.
+    pub const SWITCH: u32 = 20;
+}
+
+/// Values of [`TaskArea::turn`]: a task that waits in its agent for what others of its lane do.
+#[allow(missing_docs)]
+pub mod turn {
+    /// It does not wait.
+    pub const NONE: u32 = 0;
+    /// For a futex (recording), or for its turn (replay).
+    pub const WAITS: u32 = 1;
+    /// What it waits for has come.
+    pub const GO: u32 = 2;
+    /// Replay: it is to pass its call on.
+    pub const LEAVE: u32 = 3;
 }
 
 /// Counters of a task, for statistics.
@@ -311,6 +327,14 @@ pub struct TaskArea {
     pub notes: [[AtomicU64; 5]; NOTES],
     /// See [`counter`].
     pub counters: [AtomicU64; counter::COUNT],
+    /// See [`mod@turn`]; a futex word.
+    pub turn: AtomicU32,
+    /// Recording: the bits (`FUTEX_WAIT_BITSET`) and the address of the futex that it waits for.
+    pub futex_bits: AtomicU32,
+    #[allow(missing_docs)]
+    pub futex: AtomicU64,
+    /// What tells its address space from others.
+    pub space: AtomicU64,
 }
 
 /// Room for changed actions; more are the engine's.
@@ -342,6 +366,55 @@ pub struct LaneArea {
     pub head: AtomicU32,
     /// Bytes of the ring that were taken.
     pub tail: AtomicU32,
+    /// Recording: how many wakings of futexes are not put off, as the one that was took long to come about.
+    pub direct: AtomicU32,
+    /// Recording: which of two kinds of waiting tasks gets the token next.
+    pub flip: AtomicU32,
+    /// How many of `sleepers` count; they are the token's holder's.
+    pub sleeping: AtomicU32,
+    /// How many tasks were put into `woken`, and how many taken out; both only grow.
+    pub woken_in: AtomicU32,
+    #[allow(missing_docs)]
+    pub woken_out: AtomicU32,
+    /// Recording: tasks that wait for futexes, the one that waits longest first, by the number of their areas.
+    /// Some may have given up.
+    pub sleepers: [AtomicU16; SLEEPERS],
+    /// Recording: tasks whose futex was woken. They sleep on until the token is given up.
+    pub woken: [AtomicU16; WOKEN],
+    /// Replay: the lane's tasks, by their numbers: the numbers of their areas, and 1.
+    pub peers: [AtomicU16; PEERS],
+}
+
+/// Room in [`LaneArea::sleepers`]; tasks that find none wait in the kernel.
+pub const SLEEPERS: usize = 256;
+/// Room in [`LaneArea::woken`]; tasks that find none are woken at once.
+pub const WOKEN: usize = 64;
+/// Tasks whose numbers are the same modulo this share a place in [`LaneArea::peers`].
+pub const PEERS: usize = 256;
+
+impl LaneArea {
+    /// Without tasks; its free token is one that `task` had last.
+    pub fn new(task: u32) -> LaneArea {
+        LaneArea {
+            token: Token::new(task),
+            area: AtomicU64::new(0),
+            crowded: AtomicU32::new(0),
+            wanted: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
+            waiters: AtomicU32::new(0),
+            look: AtomicU32::new(0),
+            head: AtomicU32::new(0),
+            tail: AtomicU32::new(0),
+            direct: AtomicU32::new(0),
+            flip: AtomicU32::new(0),
+            sleeping: AtomicU32::new(0),
+            woken_in: AtomicU32::new(0),
+            woken_out: AtomicU32::new(0),
+            sleepers: [const { AtomicU16::new(0) }; SLEEPERS],
+            woken: [const { AtomicU16::new(0) }; WOKEN],
+            peers: [const { AtomicU16::new(0) }; PEERS],
+        }
+    }
 }
 
 /// One table of classes: see [`crate::fast::class`].
@@ -350,6 +423,11 @@ pub type Classes = [AtomicU8; FILES_FDS as usize];
 /// Address of a task area in traced processes.
 pub const fn task_address(slot: u32) -> u64 {
     SHARED_BASE + TASKS + slot as u64 * TASK_LEN
+}
+
+/// Number of the task area at this address.
+pub const fn task_slot(address: u64) -> u16 {
+    ((address - SHARED_BASE - TASKS) / TASK_LEN) as u16
 }
 
 /// Address of a lane area in traced processes.

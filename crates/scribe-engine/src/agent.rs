@@ -3,9 +3,9 @@
 
 use scribe_abi::shared::{
     self, Classes, Config, FILES_SLOTS, LANE_SLOTS, LaneArea, PAGE_OF_LANE, SHARED_LEN, TASK_SLOTS,
-    TaskArea,
+    TaskArea, turn,
 };
-use scribe_abi::token::Token;
+use scribe_abi::sleep::Waking;
 use scribe_abi::{
     AGENT_BASE, AGENT_CODE_LEN, AGENT_END, CALL_AFTER, CALL_BAIL, CALL_BEGIN, CALL_INSN, ENTRY_ASK,
     ENTRY_CPUID_PASSED, ENTRY_FAULT, ENTRY_PASSED, PAGE, PROCESS, STUB_COUNT, STUBS,
@@ -20,7 +20,8 @@ use std::ops::Deref;
 use std::os::fd::FromRawFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 /// The memory shared with all traced processes.
 pub struct Shared {
@@ -66,14 +67,14 @@ impl Shared {
             }
             NonNull::new(at.cast::<u8>()).ok_or_else(std::io::Error::last_os_error)?
         };
-        let table = scribe_syscalls::fast_table();
         // SAFETY: the mapping is page-aligned and large enough (checked in scribe-abi); nobody else
         // knows of it yet.
         unsafe {
             let config = base.cast::<Config>().as_ptr();
             (&raw mut (*config).level).write(level);
             (&raw mut (*config).keep).write(keep);
-            (&raw mut (*config).table).write(*table);
+            // All zero is a valid value of it.
+            scribe_syscalls::fill_fast_table(&mut (*config).table);
         }
         let list = |count: u64| (0..count as u32).rev().collect();
         Ok(Rc::new(Shared {
@@ -200,17 +201,7 @@ impl Shared {
 
     /// A lane area whose free token `task` had last; memory of our own if there is no room.
     pub fn lane(shared: Option<&Rc<Shared>>, task: u32) -> LaneMemory {
-        let fresh = LaneArea {
-            token: Token::new(task),
-            area: Default::default(),
-            crowded: Default::default(),
-            wanted: Default::default(),
-            queued: Default::default(),
-            waiters: Default::default(),
-            look: Default::default(),
-            head: Default::default(),
-            tail: Default::default(),
-        };
+        let fresh = LaneArea::new(task);
         match shared.and_then(|shared| shared.take(Kind::Lane)) {
             Some(slot) => {
                 // SAFETY: the slot is this owner's.
@@ -269,6 +260,40 @@ impl Deref for TaskSlot {
         // SAFETY: initialised at its creation; the plain fields are written by the agent only while
         // its task runs, and read here only while it is stopped.
         unsafe { &*self.0.place::<TaskArea>() }
+    }
+}
+
+impl TaskSlot {
+    /// Replay: lets the task go on, if it waits for its turn in its agent.
+    pub fn give_turn(&self) -> bool {
+        self.answer_turn(turn::GO)
+    }
+
+    /// Replay: lets the task pass its call on, if it waits for its turn in its agent.
+    pub fn send_away(&self) -> bool {
+        self.answer_turn(turn::LEAVE)
+    }
+
+    /// Replay: whether the task waits for its turn in its agent.
+    pub fn waits_for_turn(&self) -> bool {
+        self.turn.load(SeqCst) == turn::WAITS
+    }
+
+    fn answer_turn(&self, answer: u32) -> bool {
+        let word = &self.turn;
+        let waited = word.compare_exchange(turn::WAITS, answer, SeqCst, SeqCst);
+        if waited.is_ok() {
+            wake(word);
+        }
+        waited.is_ok()
+    }
+}
+
+impl Drop for TaskSlot {
+    fn drop(&mut self) {
+        // Nobody is to take it for the task's any more.
+        self.task.store(0, Relaxed);
+        self.turn.store(turn::NONE, Relaxed);
     }
 }
 
@@ -345,18 +370,75 @@ impl LaneMemory {
     /// Wakes an agent that sleeps for the token, which is free.
     pub fn wake_one(&self) {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        if self.waiters.load(Relaxed) == 0 {
-            return;
+        while let Some(slot) = self.take_woken() {
+            let next = self.task_area(slot);
+            if let Some(next) = next.filter(|next| next.turn.load(Acquire) == turn::GO) {
+                wake(&next.turn);
+                break;
+            }
         }
-        // SAFETY: FUTEX_WAKE looks at the address only.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.token.word().as_ptr(),
-                libc::FUTEX_WAKE,
-                1,
-            );
+        if self.waiters.load(Relaxed) != 0 {
+            wake(self.token.word());
         }
+    }
+
+    /// Replay: a task is in the lane, with this area.
+    pub fn tell_peer(&self, task: u32, area: &TaskSlot) {
+        let place = &self.peers[task as usize % shared::PEERS];
+        place.store(area.0.index as u16 + 1, Relaxed);
+    }
+
+    /// Lets all agents go on that wait for the token because their futex was woken.
+    pub fn rouse(&self) {
+        // As many as there can be: the memory is the traced program's too.
+        for _ in 0..shared::WOKEN {
+            let Some(slot) = self.take_woken() else {
+                break;
+            };
+            if let Some(next) = self.task_area(slot) {
+                wake(&next.turn);
+            }
+        }
+    }
+
+    /// Wakes those that wait for a futex in their agents; the result is their number. The engine has the token.
+    pub fn wake_futex(&self, space: u64, waking: Waking) -> u32 {
+        let area = |slot| self.task_area(slot);
+        self.wake_sleepers(space, waking, area, |slot, area| {
+            if !self.put_woken(slot) {
+                wake(&area.turn);
+            }
+        })
+    }
+
+    /// The same for all of them, whatever they wait for: they go on at once, and find out.
+    pub fn wake_all(&self) {
+        let count = (self.sleeping.load(Relaxed) as usize).min(shared::SLEEPERS);
+        for slot in &self.sleepers[..count] {
+            let Some(area) = self.task_area(slot.load(Relaxed)) else {
+                continue;
+            };
+            let woken = area
+                .turn
+                .compare_exchange(turn::WAITS, turn::GO, SeqCst, SeqCst);
+            if woken.is_ok() {
+                wake(&area.turn);
+            }
+        }
+        self.sleeping.store(0, Relaxed);
+    }
+
+    /// The area in a slot.
+    fn task_area(&self, slot: u16) -> Option<&TaskArea> {
+        let LaneMemory::Shared(own) = self else {
+            return None;
+        };
+        (u64::from(slot) < TASK_SLOTS).then(|| {
+            let offset = shared::task_address(slot.into()) - shared::SHARED_BASE;
+            // SAFETY: slots lie within the mapping; only what is atomic is used of an area that another
+            // task may be using, and any value of it is valid.
+            unsafe { &*own.shared.base.as_ptr().add(offset as usize).cast() }
+        })
     }
 
     /// Whether it has a ring.
@@ -380,12 +462,12 @@ impl LaneMemory {
         (tail, bytes)
     }
 
-    /// The ring's bytes between `from` and what was taken.
-    pub fn taken(&self, from: u32) -> &[u8] {
+    /// The ring's bytes between `from` and `tail`, which were taken.
+    pub fn taken(&self, from: u32, tail: u32) -> &[u8] {
         let LaneMemory::Shared(slot) = self else {
             return &[];
         };
-        let tail = self.tail.load(Acquire).min(shared::RING_LEN as u32);
+        let tail = tail.min(shared::RING_LEN as u32);
         let from = from.min(tail);
         // SAFETY: within the ring; what was taken is not written to before the ring begins anew.
         unsafe {
@@ -416,6 +498,14 @@ impl LaneMemory {
         }
         self.head.store(head + bytes.len() as u32, Release);
         true
+    }
+}
+
+/// Wakes one that sleeps on a word of the shared memory.
+fn wake(word: &AtomicU32) {
+    // SAFETY: FUTEX_WAKE looks at the address only.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1);
     }
 }
 

@@ -87,10 +87,11 @@ impl Machine {
         self.threads.is_empty()
     }
 
-    /// How many tasks are running.
-    pub fn running(&self) -> usize {
-        let running = |thread: &&Thread| matches!(thread.handle, Handle::Running(_));
-        self.threads.values().filter(running).count()
+    /// The tasks that are running.
+    pub fn running_tasks(&self) -> impl Iterator<Item = Tid> {
+        let threads = self.threads.iter();
+        let running = threads.filter(|(_, thread)| matches!(thread.handle, Handle::Running(_)));
+        running.map(|(tid, _)| *tid)
     }
 
     /// Whether reports wait that were taken early.

@@ -132,6 +132,39 @@ impl LaneReader {
         Ok(Some(&self.buf[start..start + n]))
     }
 
+    /// As many of the next records, encoded, as fit into `max` bytes: for who copies them. Empty: the next one is
+    /// longer than that.
+    pub fn next_batch(&mut self, max: usize) -> Result<Option<&[u8]>> {
+        if !self.fill()? {
+            return Ok(None);
+        }
+        let start = self.pos;
+        let end = self.buf.len().min(start.saturating_add(max));
+        let mut last = None;
+        let mut count = 0;
+        while self.pos < end {
+            let n = match crate::record::check(&self.buf[self.pos..]) {
+                Ok(n) => n,
+                // What comes before is good.
+                Err(_) if count > 0 => break,
+                Err(e) => return Err(bad_record(self.place(), e)),
+            };
+            if self.pos + n > end {
+                break;
+            }
+            last = Some(self.pos);
+            self.pos += n;
+            count += 1;
+        }
+        if let Some(last) = last {
+            let offset = self.base.offset.saturating_add(last as u32);
+            let chunk = self.base.chunk;
+            self.last = Some(Position { chunk, offset });
+        }
+        self.count += count;
+        Ok(Some(&self.buf[start..self.pos]))
+    }
+
     /// The record that [`LaneReader::next`] is going to give.
     #[inline]
     pub fn peek(&mut self) -> Result<Option<Record<'_>>> {

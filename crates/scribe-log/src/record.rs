@@ -2,7 +2,7 @@
 
 use crate::bytes::Cur;
 use crate::error::RecordError;
-use crate::section::Sections;
+use crate::section::{Sections, tag};
 use crate::types::{
     BookmarkTask, End, Exec, Exit, FileInfo, Forced, Signal, Start, Syscall, Tracer, Unknown,
     Values, flags, kind,
@@ -180,6 +180,44 @@ pub(crate) fn skip(bytes: &[u8]) -> Result<usize, RecordError> {
     let h = head(&mut c)?;
     c.take(h.len).ok_or(RecordError("body cut off"))?;
     Ok(HEAD + h.len)
+}
+
+/// Length of the record at the beginning of `bytes`, which is as good as [`Record::decode`] finds it. Quick for what
+/// there is most of.
+#[inline]
+pub(crate) fn check(bytes: &[u8]) -> Result<usize, RecordError> {
+    if let Some(n) = plain_call(bytes) {
+        return Ok(n);
+    }
+    Record::decode(bytes).map(|(_, n)| n)
+}
+
+/// The same for a call whose sections are of the usual kinds; `None`: look closer.
+#[inline]
+fn plain_call(bytes: &[u8]) -> Option<usize> {
+    /// Result and hash.
+    const FIXED: usize = 12;
+    let mut c = Cur(bytes);
+    let h = head(&mut c).ok()?;
+    if h.kind != kind::SYSCALL {
+        return None;
+    }
+    let mut rest = c.take(h.len)?.get(FIXED..)?;
+    while let Some((word, more)) = rest.split_first_chunk::<4>() {
+        let word = u32::from_le_bytes(*word);
+        let len = (word >> 8) as usize;
+        let least = match word as u8 {
+            tag::OUT => 8,
+            tag::ARGS => 48,
+            tag::IN => 16,
+            _ => return None,
+        };
+        if len < least {
+            return None;
+        }
+        rest = more.get(len..)?;
+    }
+    rest.is_empty().then_some(HEAD + h.len)
 }
 
 impl<'a> Record<'a> {

@@ -275,3 +275,28 @@ fn editing_and_comparing() {
     assert_eq!(d.len(), 3);
     assert!(d.iter().all(|d| d.a.is_some() && d.b.is_none()));
 }
+
+#[test]
+fn batches_are_the_same_records() {
+    let log = LogReader::from_stream(Box::new(Trickle(sample(20), 0))).unwrap();
+    for max in [0, 1, 100, 1000, 1 << 20] {
+        let (mut one, mut many) = (log.lane(1), log.lane(1));
+        let (mut want, mut got) = (Vec::new(), Vec::new());
+        while let Some(bytes) = one.next_raw().unwrap() {
+            want.extend_from_slice(bytes);
+        }
+        loop {
+            match many.next_batch(max).unwrap() {
+                None => break,
+                Some([]) => got.extend_from_slice(many.next_raw().unwrap().unwrap()),
+                Some(bytes) => {
+                    assert!(bytes.len() <= max);
+                    got.extend_from_slice(bytes);
+                }
+            }
+        }
+        assert!(!want.is_empty() && want == got, "{max}");
+        assert_eq!(one.records_read(), many.records_read());
+        assert_eq!(one.last_position(), many.last_position());
+    }
+}

@@ -19,10 +19,17 @@ pub fn fast_table() -> Box<FastTable> {
         index: [(0, 0); MAX_NR],
         rows: [FastRow::default(); MAX_ROWS],
     });
+    fill_fast_table(&mut table);
+    table
+}
+
+/// Writes the table for the agent over one of zeros: no more of it than there is, as each page costs.
+pub fn fill_fast_table(table: &mut FastTable) {
     let mut used = 0;
+    let mut rows: Vec<FastRow> = Vec::new();
     for nr in 0..=KNOWN_MAX {
-        let rows = rows_of(nr).map(|row| fast_row(row).unwrap_or_else(|| slow_row(row)));
-        let rows: Vec<FastRow> = rows.collect();
+        rows.clear();
+        rows.extend(rows_of(nr).map(|row| fast_row(row).unwrap_or_else(|| slow_row(row))));
         let none = rows.iter().all(|row| row.slow == by::ENGINE);
         if none || rows.len() > MOST_ROWS || used + rows.len() > MAX_ROWS {
             continue;
@@ -31,7 +38,6 @@ pub fn fast_table() -> Box<FastTable> {
         table.rows[used..used + rows.len()].copy_from_slice(&rows);
         used += rows.len();
     }
-    table
 }
 
 fn head(row: &Row) -> FastRow {

@@ -29,7 +29,7 @@ mod table;
 pub use arg::{Arg, Ctx, Dir, Field, Len, Out, OutCtx, Ptr, Shape, Ty};
 pub use call::{Block, Call, Class, Memory, Ret, Row, Special, Sub};
 pub use effect::{Effect, Resource};
-pub use fast::fast_table;
+pub use fast::{fast_table, fill_fast_table};
 pub use flags::FlagSet;
 pub use names::{errno_by_name, errno_name, errno_text, signal_by_name, signal_name};
 pub use plan::{Buf, OutRange, Plan, Slot, outputs, plan};

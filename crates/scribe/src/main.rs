@@ -29,6 +29,7 @@ const PANIC: i32 = 1;
 fn main() {
     let cli = Cli::parse_from(cli::joined(std::env::args_os()));
     let recording = matches!(cli.command, Command::Record(_));
+    keep_buffers();
     ui::install_panic_hook();
     let result = std::panic::catch_unwind(|| run(cli));
     let status = match result {
@@ -39,6 +40,17 @@ fn main() {
         Err(_) => PANIC,
     };
     std::process::exit(status);
+}
+
+/// The C library gives buffers of some hundred kilobytes back to the kernel at once, and gets them anew, page by
+/// page, for the next chunk of a log. It is to keep them.
+fn keep_buffers() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: these set two numbers, before there are other threads.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+    }
 }
 
 fn run(cli: Cli) -> Result<i32, Failure> {

@@ -15,7 +15,9 @@ mod record;
 mod replay;
 mod ring;
 mod shape;
+mod sleep;
 mod token;
+mod turns;
 
 use core::sync::atomic::Ordering::Relaxed;
 use scribe_abi::shared::{ANY_SUBLEAF, Config, Process, SHARED_BASE, TaskArea, mode, reason};

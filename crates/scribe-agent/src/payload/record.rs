@@ -7,6 +7,7 @@ use crate::mask::{self, Action};
 use crate::plan::{Buf, Plan};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
 use crate::shape::shape;
+use crate::sleep;
 use crate::token::{acquire, release};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -125,6 +126,9 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         unsafe { plan.move_outputs(near, &mut made) };
     }
     let ret = match action {
+        Action::Keeps if lane.sleeping.load(Relaxed) != 0 => {
+            sleep::waking(area, lane, &numbers(area, &made))
+        }
         Action::Keeps => kernel(area, &numbers(area, &made)),
         // SAFETY: as above.
         _ => unsafe {
@@ -285,8 +289,13 @@ fn waiting(
     unsafe { plan.move_outputs(scratch, &mut moved) };
     area.hash.store(hash, Relaxed);
     area.moved.store(scratch, Relaxed);
+    // SAFETY: as above.
+    let sleeps = unsafe { sleep::begins(area, lane, row.nr) };
     release(area, lane);
-    let ret = kernel(area, &numbers(area, &moved));
+    let ret = match sleeps {
+        true => sleep::wait(area),
+        false => kernel(area, &numbers(area, &moved)),
+    };
     if ret != BAIL {
         // Before the token is waited for: the kernel keeps what it needs to continue a call only until
         // the next one that is interrupted.

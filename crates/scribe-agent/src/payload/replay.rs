@@ -4,8 +4,8 @@ use crate::copy::copy;
 use crate::entry::ask;
 use crate::mask::{self, Action, EFAULT};
 use crate::plan::Plan;
-use crate::ring::{head, lane, place};
-use crate::shape;
+use crate::ring::{self, head, lane, place};
+use crate::{shape, turns};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use scribe_abi::fast::by;
 use scribe_abi::log::{self, ARGS, DESC, IN, MAP, MAP_LEN, OUT, RECORD_HEAD, SECTION_HEAD};
@@ -51,18 +51,18 @@ unsafe fn word(at: *const u8) -> u64 {
 
 #[inline(always)]
 fn attempt(area: &mut TaskArea) -> Option<u32> {
-    let lane = lane(area);
+    let mut lane = ring::lane(area);
     if area.pending.load(Relaxed) != 0 {
         return None;
     }
-    let record = next(area, lane)?;
+    let mut record = next(area, lane)?;
     // SAFETY: a whole record is there.
-    let first = unsafe { word(record) };
+    let mut first = unsafe { word(record) };
     let nr = area.rax & 0xffff_ffff;
-    if first & 0xffff_ffff != u64::from(log::SYSCALL) | nr << 16 {
+    let switches = first as u16 == turns::SWITCHES;
+    if !switches && first & 0xffff_ffff != u64::from(log::SYSCALL) | nr << 16 {
         return None;
     }
-    let len = (first >> 32) as usize;
     let args = area.args;
     let mut action = Action::Keeps;
     let row = crate::config()
@@ -84,9 +84,25 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
         if !plan.fill(row, &args) {
             return None;
         }
+        // Before others have their turns: the inputs are what they were when the call began.
+        let hash = plan.hash(row, &args);
+        if switches {
+            while first as u16 == turns::SWITCHES {
+                if !turns::give_way(area, lane, record) {
+                    return None;
+                }
+                lane = ring::lane(area);
+                record = next(area, lane)?;
+                first = word(record);
+            }
+            if first & 0xffff_ffff != u64::from(log::SYSCALL) | nr << 16 {
+                return None;
+            }
+        }
+        let len = (first >> 32) as usize;
         let body = record.add(RECORD_HEAD);
         let ret = word(body);
-        if body.add(8).cast::<u32>().read_unaligned() != plan.hash(row, &args) {
+        if body.add(8).cast::<u32>().read_unaligned() != hash {
             return None;
         }
         // What is not known here is the engine's: look before anything is written.
@@ -119,9 +135,9 @@ fn attempt(area: &mut TaskArea) -> Option<u32> {
             }
         });
         area.rax = ret;
+        let tail = lane.tail.load(Relaxed);
+        lane.tail.store(tail + (RECORD_HEAD + len) as u32, Release);
     }
-    let tail = lane.tail.load(Relaxed);
-    lane.tail.store(tail + (RECORD_HEAD + len) as u32, Release);
     Some(if goes_on(area, lane) { 0 } else { reason::DONE })
 }
 

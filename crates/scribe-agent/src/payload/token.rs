@@ -2,6 +2,7 @@
 
 use crate::entry::ask;
 use crate::ring::{Writer, head, lane, place, publish};
+use crate::sleep::hand_on;
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
@@ -17,21 +18,35 @@ const PATIENCE_NS: u64 = 5_000_000;
 /// Bytes of a switch's record.
 const SWITCH_LEN: u64 = RECORD_HEAD as u64 + 4;
 
-const FUTEX: u64 = 202;
-const FUTEX_WAIT: u64 = 0;
+/// Number of futex(2), and its commands.
+pub const FUTEX: u64 = 202;
+#[allow(missing_docs)]
+pub const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAKE: u64 = 1;
 const ETIMEDOUT: i64 = -110;
 
-fn futex(word: &AtomicU32, op: u64, value: u32, timeout: Option<&[u64; 2]>) -> i64 {
+/// futex(2), whatever waits for the task.
+pub fn futex(word: u64, op: u64, value: u32, timeout: Option<&[u64; 2]>, bits: u32) -> i64 {
     let result;
     let timeout = timeout.map_or(0, |t| t.as_ptr() as u64);
-    // SAFETY: futex(2) reads the word and the timeout, both of which are ours.
+    // SAFETY: futex(2) reads the word and the timeout, of which the latter is ours; a word that is not there is an
+    // error of the call.
     unsafe {
-        asm!("syscall", inlateout("rax") FUTEX => result, in("rdi") word.as_ptr(), in("rsi") op,
-            in("rdx") u64::from(value), in("r10") timeout, in("r8") 0u64, in("r9") 0u64,
+        asm!("syscall", inlateout("rax") FUTEX => result, in("rdi") word, in("rsi") op,
+            in("rdx") u64::from(value), in("r10") timeout, in("r8") 0u64, in("r9") u64::from(bits),
             lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
+}
+
+/// Wakes one that sleeps on a word of the shared memory.
+pub fn wake(word: &AtomicU32) {
+    futex(word.as_ptr() as u64, FUTEX_WAKE, 1, None, 0);
+}
+
+/// Sleeps on a word of the shared memory while it has this value.
+pub fn sleep_while(word: &AtomicU32, value: u32, timeout: Option<&[u64; 2]>) -> i64 {
+    futex(word.as_ptr() as u64, FUTEX_WAIT, value, timeout, 0)
 }
 
 /// Gives the token up, for a call.
@@ -42,8 +57,16 @@ pub fn release(area: &TaskArea, lane: &LaneArea) {
     if lane.queued.load(SeqCst) != 0 {
         area.reason.store(ask::RELEASED, Relaxed);
         ask();
-    } else if lane.waiters.load(SeqCst) != 0 {
-        futex(lane.token.word(), FUTEX_WAKE, 1, None);
+        return;
+    }
+    // In turn: tasks whose futex was woken, and others.
+    let waiters = lane.waiters.load(SeqCst) != 0;
+    let first = !waiters || lane.flip.load(Relaxed) != 0;
+    if first && lane.has_woken() && hand_on(lane) {
+        lane.flip.store(0, Relaxed);
+    } else if waiters {
+        lane.flip.store(1, Relaxed);
+        wake(lane.token.word());
     }
 }
 
@@ -65,12 +88,7 @@ pub fn acquire(area: &TaskArea, room: u64) -> &'static LaneArea {
             continue;
         }
         lane.waiters.fetch_add(1, SeqCst);
-        let slept = futex(
-            lane.token.word(),
-            FUTEX_WAIT,
-            holder,
-            Some(&[0, PATIENCE_NS]),
-        );
+        let slept = sleep_while(lane.token.word(), holder, Some(&[0, PATIENCE_NS]));
         lane.waiters.fetch_sub(1, SeqCst);
         if slept == ETIMEDOUT {
             // It comes back with the token, and the switch is written.

@@ -80,6 +80,7 @@ impl Recorder {
             }
             if let (Some(area), Some(classes)) = (&task.area, &files.classes) {
                 area.files.store(classes.0.address(), Relaxed);
+                area.space.store(task.space_number(), Relaxed);
             }
         } else {
             (task.clear_tid, task.robust_list) = (task.clear_tid(), task.robust_list());

@@ -30,6 +30,8 @@ pub struct PendingCall {
     /// The token was given up.
     pub released: bool,
     pub ret: i64,
+    /// How many waiting tasks it has woken without the kernel.
+    pub woken: u32,
     /// Something interrupted it, and it went on.
     pub interrupted: bool,
     /// When it began.
@@ -228,6 +230,7 @@ impl Recorder {
             may_block: false,
             released: false,
             ret: 0,
+            woken: 0,
             interrupted: false,
             started: Instant::now(),
             serial: None,
@@ -247,6 +250,11 @@ impl Recorder {
     ) -> Result<()> {
         self.note_changes(id, row, &call);
         let mut pending = self.prepare(id, row, call, kind);
+        let (woken, enough) = self.wake_sleepers(id, row, &mut pending);
+        if enough {
+            return self.answer(id, row, call, woken.into());
+        }
+        pending.woken = woken;
         let may_block = match row.block {
             Block::Never => false,
             Block::May => true,
@@ -335,7 +343,10 @@ impl Recorder {
         self.serial += u64::from(shown);
         let serial = shown.then_some(self.serial);
         if let Some(call) = &mut self.task_mut(id).call {
-            call.ret = ret;
+            call.ret = match ret {
+                0.. => ret + i64::from(call.woken),
+                _ => ret,
+            };
             call.serial = serial.or(call.serial);
         }
         self.leave_terminal(id);

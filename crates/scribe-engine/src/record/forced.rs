@@ -116,7 +116,8 @@ impl Recorder {
 
     /// Without a task to watch the clock only sees to it that what agents record gets into the log.
     pub(super) fn tick_slowly(&self) {
-        let drain = self.shared.as_ref().map(|_| DRAIN);
+        let usual = if self.often { sleepers::OFTEN } else { DRAIN };
+        let drain = self.shared.as_ref().map(|_| usual);
         let every = self.options.bookmark_every.map(|every| every.min(DRAIN));
         tick(drain.into_iter().chain(every).min());
     }
@@ -146,7 +147,12 @@ impl Recorder {
         self.log.drain_all();
         self.release_held();
         self.take_requests();
+        let often = self.look_after_woken();
+        let changed = often != std::mem::replace(&mut self.often, often);
         if !self.ticking {
+            if changed {
+                self.tick_slowly();
+            }
             return Ok(());
         }
         self.tasks.values_mut().for_each(|task| task.take_mask());

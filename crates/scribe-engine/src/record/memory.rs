@@ -397,6 +397,7 @@ impl Recorder {
             return Ok(());
         };
         self.log.close(from);
+        Self::rouse(&old.area);
         // An agent may still look at the token there, which is taken.
         self.merged.push(old.area.clone());
         for member in &old.members {

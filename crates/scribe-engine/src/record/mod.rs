@@ -35,6 +35,7 @@ mod places;
 mod placing;
 mod ptrace;
 pub(crate) mod signals;
+mod sleepers;
 mod special;
 mod start;
 mod tasks;
@@ -282,6 +283,11 @@ impl Task {
         area.map_or(self.clear_tid, |area| area.clear_tid.load(Relaxed))
     }
 
+    /// What tells its address space from others.
+    fn space_number(&self) -> u64 {
+        Rc::as_ptr(&self.space) as u64
+    }
+
     /// Head of the robust futex list; 0: none.
     fn robust_list(&self) -> u64 {
         let area = self.area.as_ref();
@@ -312,6 +318,7 @@ struct Lane {
     waiting: VecDeque<u32>,
     members: BTreeSet<u32>,
     since: Instant,
+    woken: sleepers::Woken,
 }
 
 impl Lane {
@@ -321,6 +328,7 @@ impl Lane {
             waiting: VecDeque::new(),
             members: BTreeSet::from([task]),
             since: Instant::now(),
+            woken: sleepers::Woken::new(),
         }
     }
 
@@ -383,6 +391,8 @@ pub struct Recorder {
     next_backing: u32,
     /// Whether the clock runs that breaks off waiting for reports.
     ticking: bool,
+    /// While it does not: whether there are tasks to look after now and then.
+    often: bool,
     /// What the engine waits for in place of the kernel.
     waits: park::Waits,
     /// Which tasks trace which.

@@ -302,6 +302,7 @@ impl Recorder {
             shared_files: HashMap::new(),
             next_backing: 0,
             ticking: false,
+            often: false,
             waits: Default::default(),
             ptrace: Default::default(),
             dying: Default::default(),

@@ -9,7 +9,7 @@ use crate::agent::{
 use scribe_abi::log::RECORD_HEAD;
 use scribe_abi::shared::{RING_LEN, ask, mode, phase, reason};
 use scribe_log::patch;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// The part of a lane's records that is read ahead, where the agents of its tasks find it. What
 /// agents take is accounted for when the lane is looked at next.
@@ -21,6 +21,8 @@ pub(super) struct Ahead {
     spare: Option<Rc<[u8]>>,
     /// The head was never in the ring: it is too long, or there is no ring.
     loose: bool,
+    /// The current task waits for its turn in its agent: another one's comes first.
+    pub asked: bool,
 }
 
 impl Ahead {
@@ -30,6 +32,7 @@ impl Ahead {
             seen: 0,
             spare: None,
             loose: false,
+            asked: false,
         }
     }
 }
@@ -52,18 +55,27 @@ impl Lane {
         loop {
             let record: Rc<[u8]> = match self.ahead.spare.take() {
                 Some(spare) => spare,
-                None => match self.reader.next_raw() {
-                    Ok(Some(bytes)) => {
-                        if filled + bytes.len() as u64 <= RING_LEN && self.ahead.area.put(bytes) {
+                None if self.ahead.area.has_ring() => {
+                    let room = (RING_LEN - filled) as usize;
+                    match self.reader.next_batch(room) {
+                        Ok(Some([])) => match self.reader.next_raw()? {
+                            Some(bytes) => bytes.into(),
+                            None => break,
+                        },
+                        Ok(Some(bytes)) => {
+                            self.ahead.area.put(bytes);
                             filled += bytes.len() as u64;
                             continue;
                         }
-                        bytes.into()
+                        Ok(None) => break,
+                        // What came before is good.
+                        Err(_) if filled > 0 => break,
+                        Err(error) => return Err(error),
                     }
-                    Ok(None) => break,
-                    // What came before is good.
-                    Err(_) if filled > 0 => break,
-                    Err(error) => return Err(error),
+                }
+                None => match self.reader.next_raw()? {
+                    Some(bytes) => bytes.into(),
+                    None => break,
                 },
             };
             if self.ahead.area.put(&record) {
@@ -97,17 +109,17 @@ impl Lane {
     }
 
     /// The records that agents have taken since the lane was last looked at, at most the last
-    /// `keep`; and how many there were.
-    fn taken(&mut self, keep: usize) -> (VecDeque<Rc<[u8]>>, u64) {
-        let mut last = VecDeque::new();
+    /// `keep`, with the tasks that took them; and how many there were.
+    fn taken(&mut self, keep: usize) -> (Vec<Taken>, u64) {
+        let mut last = Vec::new();
         let mut count = 0usize;
-        let tail = self.ahead.area.tail.load(Relaxed);
+        let tail = self.ahead.area.tail.load(Acquire);
         if tail <= self.ahead.seen {
             return (last, 0);
         }
         // What was at the head is gone.
         self.head = None;
-        let taken = self.ahead.area.taken(self.ahead.seen);
+        let taken = self.ahead.area.taken(self.ahead.seen, tail);
         self.ahead.seen = tail;
         // Two passes: to copy all of them only to drop most would cost more than the replay.
         let mut rest = taken;
@@ -122,13 +134,17 @@ impl Lane {
                 break;
             };
             if i >= skip {
-                last.push_back(record.into());
+                last.push((self.current, record.into()));
             }
+            self.current = turns::switched_to(record).unwrap_or(self.current);
             rest = &rest[record.len()..];
         }
         (last, count as u64)
     }
 }
+
+/// A record that an agent has taken, and the task that it was.
+type Taken = (u32, Rc<[u8]>);
 
 /// The record at the beginning of a part of a ring.
 fn first_record(bytes: &[u8]) -> Option<&[u8]> {
@@ -150,11 +166,13 @@ impl Replayer {
         }
         self.stats.events += count;
         self.stats.fast += count;
-        let current = lane.current;
-        if let Some(task) = self.tasks.get_mut(&current) {
-            task.history.extend(last);
-            let excess = task.history.len().saturating_sub(backlog);
-            task.history.drain(..excess);
+        for (id, record) in last {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                if task.history.len() >= backlog {
+                    task.history.pop_front();
+                }
+                task.history.push_back(record);
+            }
         }
     }
 
@@ -179,6 +197,7 @@ impl Replayer {
         let address = lane.ahead.area.address();
         if let Some(area) = &task.area {
             area.lane.store(address, Relaxed);
+            lane.ahead.area.tell_peer(id, area);
             let to = if address == 0 {
                 mode::PASS
             } else {
@@ -231,8 +250,12 @@ impl Replayer {
         let trap = signal == libc::SIGTRAP && si_code(info) == libc::SI_KERNEL;
         if trap && place == Place::Asked {
             let wish = task.area.as_ref().map(|area| area.reason.load(Relaxed));
-            if wish == Some(ask::FILL) {
-                self.fetch(lane)?;
+            match wish {
+                Some(ask::FILL) => {
+                    self.fetch(lane)?;
+                }
+                Some(ask::SWITCH) => self.asked_to_switch(id, lane),
+                _ => {}
             }
             self.machine.go(tid, Go::Application, 0)?;
             return Ok(true);

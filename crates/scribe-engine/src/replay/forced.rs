@@ -139,6 +139,14 @@ impl Replayer {
             let args = [base, len, prot, flags, u64::MAX, 0];
             self.inject_expecting(id, libc::SYS_mmap, args, base as i64)?;
             *space.translation.borrow_mut() = Some(Translation::new(base));
+            // Also tasks that wait for their turn in their agents: they go on from there without the engine.
+            let tasks = self.tasks.values();
+            for task in tasks.filter(|task| Rc::ptr_eq(&task.space, &space)) {
+                if let Some(area) = &task.area {
+                    area.may_shape
+                        .store(0, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
         }
         let code = |map: &maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
         Ok(maps.into_iter().filter(code).collect())

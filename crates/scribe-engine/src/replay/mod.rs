@@ -17,6 +17,7 @@ mod live;
 mod memory;
 mod snapshot;
 mod tracer;
+mod turns;
 
 pub use divergence::{Divergence, Reason, StackFrame, SyncPoint};
 pub use live::{LiveFiles, LiveOptions, LivePoint};
@@ -284,7 +285,7 @@ impl Replayer {
             if self.tasks.is_empty() || self.at_bookmark() || self.interrupted() {
                 return Ok(());
             }
-            if self.machine.running() == 0 && !self.machine.has_pending() {
+            if !self.machine.has_pending() && !self.goes_on() {
                 if self.cut || self.lanes.values().all(|lane| lane.ended) {
                     return Ok(());
                 }
@@ -365,6 +366,9 @@ impl Replayer {
             }
             return Ok(());
         };
+        // The lane may have gone through the hands of others meanwhile.
+        let lane = self.task(id).lane;
+        self.catch_up(lane);
         let task = self.task_mut(id);
         if let Some(area) = task.area.as_ref().filter(|_| task.state == State::Running) {
             // Its agent may have changed them.
@@ -557,6 +561,9 @@ impl Replayer {
                 .get(&current)
                 .filter(|task| task.lane == lane_id)
                 .map(|task| task.state);
+            if concerns_others(&record) && self.recall(lane_id) {
+                return Ok(());
+            }
             match (&record, state) {
                 (Record::Data { addr, bytes }, _) => {
                     let lane = self.lanes.get_mut(&lane_id).expect("the lane exists");
@@ -566,6 +573,8 @@ impl Replayer {
                 (Record::Switch { task, flags }, state) => {
                     let in_call = flags & flags::PREV_IN_CALL != 0;
                     match state {
+                        // It stands in its agent, at its next call.
+                        Some(State::Running) if in_call && lane.ahead.asked => {}
                         Some(State::Running | State::Execing) => return Ok(()),
                         Some(State::Idle) if in_call => return self.resume(current),
                         Some(State::Arrived(_)) if !in_call => {
@@ -585,6 +594,9 @@ impl Replayer {
                         .get_mut(&lane_id)
                         .expect("the lane exists")
                         .current = task;
+                    if self.give_turn(lane_id) {
+                        return Ok(());
+                    }
                 }
                 (Record::Exit(exit), state) if exit.flags & ASYNC != 0 => {
                     let (task, status) = (exit.task, exit.status);
@@ -672,10 +684,12 @@ impl Replayer {
         }
     }
 
-    /// Whether the lane's task runs application code.
+    /// Whether the lane's task runs application code, or another that this one gave the lane to.
     fn runs(&self, lane_id: u32) -> bool {
-        let current = self.lanes.get(&lane_id).map(|lane| lane.current);
-        let task = current.and_then(|current| self.tasks.get(&current));
+        let Some(lane) = self.lanes.get(&lane_id).filter(|lane| !lane.ahead.asked) else {
+            return false;
+        };
+        let task = self.tasks.get(&lane.current);
         task.is_some_and(|task| task.lane == lane_id && task.state == State::Running)
     }
 
@@ -938,6 +952,14 @@ impl Replayer {
 pub(crate) const ASYNC: u8 = 2;
 /// Flag of such records: it had come to its next call. Without [`ASYNC`]: the call ended the thread.
 pub(crate) const AT_CALL: u8 = 4;
+
+/// Whether a record may be about more than the state of the task that its lane is at.
+fn concerns_others(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::Bookmark { .. } | Record::Merge { .. } | Record::Move { .. } | Record::Tracer(_)
+    )
+}
 
 /// Unused sections are skipped by their kind.
 fn spawn_section(event: &scribe_log::Syscall) -> Option<scribe_log::Spawn> {
