@@ -278,6 +278,7 @@ pub enum Class {
 #[allow(missing_docs)] // The names are those of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
+    Affinity,
     Mmap,
     Munmap,
     Mremap,
