@@ -8,7 +8,6 @@ pub mod cpu;
 mod faulting;
 mod leave;
 mod machine;
-mod pin;
 mod point;
 pub mod record;
 mod regs;

@@ -38,7 +38,6 @@ pub mod tag {
     pub const MEMORY: u8 = 26;
     pub const INSTRUCTIONS: u8 = 27;
     pub const FAULT: u8 = 28;
-    pub const CPUS: u8 = 29;
     pub const VERSION: u8 = 32;
     pub const ARGV: u8 = 33;
     pub const CWD: u8 = 34;
@@ -270,8 +269,6 @@ pub enum Section<'a> {
     /// What signals do that do not have their default action: 36 bytes each, the number and the
     /// kernel's `struct sigaction`.
     Actions(&'a [u8]),
-    /// Numbers of the CPUs that lanes were bound to, four bytes each.
-    Cpus(&'a [u8]),
     /// The alternate signal stack: `stack_t`.
     AltStack(&'a [u8; 24]),
     /// The stream whose [`crate::Record::Blob`]s hold the memory, by addresses.
@@ -398,8 +395,6 @@ impl<'a> Section<'a> {
             tag::MASK => Section::Mask(c.u64()?),
             tag::ACTIONS if body.len().is_multiple_of(36) => Section::Actions(body),
             tag::ACTIONS => return None,
-            tag::CPUS if body.len().is_multiple_of(4) => Section::Cpus(body),
-            tag::CPUS => return None,
             tag::ALT_STACK => Section::AltStack(c.take(24)?.try_into().ok()?),
             tag::MEMORY => Section::Memory(c.u32()?),
             tag::INSTRUCTIONS => Section::Instructions(c.u32()?),

@@ -159,11 +159,6 @@ impl<'v> SectionWriter<'v> {
         self.put(tag::ACTIONS, [], actions)
     }
 
-    /// [`Section::Cpus`].
-    pub fn cpus(&mut self, cpus: &[u8]) -> &mut Self {
-        self.put(tag::CPUS, [], cpus)
-    }
-
     /// [`Section::AltStack`].
     pub fn alt_stack(&mut self, stack: &[u8; 24]) -> &mut Self {
         self.put(tag::ALT_STACK, *stack, &[])
@@ -276,7 +271,6 @@ impl<'v> SectionWriter<'v> {
             Section::Xstate(b) => self.xstate(b),
             Section::Mask(v) => self.mask(v),
             Section::Actions(b) => self.actions(b),
-            Section::Cpus(b) => self.cpus(b),
             Section::AltStack(b) => self.alt_stack(b),
             Section::Memory(v) => self.memory(v),
             Section::Instructions(v) => self.instructions(v),

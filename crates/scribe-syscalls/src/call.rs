@@ -278,7 +278,6 @@ pub enum Class {
 #[allow(missing_docs)] // The names are those of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
-    Affinity,
     Mmap,
     Munmap,
     Mremap,

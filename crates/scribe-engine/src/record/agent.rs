@@ -67,9 +67,6 @@ impl Recorder {
     /// Gives a task what it needs for an agent: after exec, or as a child.
     pub(super) fn agent_for(&mut self, id: u32) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
-        if !self.machine.cpuid_faults {
-            self.pins.pin(task.tid, task.lane);
-        }
         if let Some(shared) = &self.shared
             && task.space.agent.get()
         {

@@ -118,10 +118,6 @@ impl Recorder {
             regs = again(regs, broken);
         }
         let (tid, mask) = (task.tid, task.mask);
-        if !self.machine.cpuid_faults {
-            let wanted = task.affinity.as_ref().unwrap_or(&self.affinity);
-            crate::pin::set_affinity(tid, wanted);
-        }
         Ok(self.machine.leave(tid, &regs, mask)?)
     }
 }

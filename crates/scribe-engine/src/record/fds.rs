@@ -358,10 +358,7 @@ impl Recorder {
             let edited = match edit {
                 Edit::Signals => ptrace::honest_signalfd(&text),
                 Edit::Maps => self.foreign_maps(id, pending, &text),
-                Edit::Status => {
-                    let text = edit_text(&text, edit, |ids| self.tracer_id(ids));
-                    self.hide_pins(&text)
-                }
+                Edit::Status => edit_text(&text, edit, |ids| self.tracer_id(ids)),
             };
             if edited.len() != text.len() || edited != text {
                 let mut whole = edited.clone();
@@ -373,30 +370,6 @@ impl Recorder {
             }
         }
         Ok(ret)
-    }
-
-    /// The lines of status about where a process may run, as the program is to see them.
-    fn hide_pins(&self, text: &[u8]) -> Vec<u8> {
-        if self.machine.cpuid_faults {
-            return text.to_vec();
-        }
-        let own = std::fs::read("/proc/self/status").unwrap_or_default();
-        let line_of = |name: &[u8]| {
-            let mut lines = own.split_inclusive(|byte| *byte == b'\n');
-            lines
-                .find(|line| line.starts_with(name))
-                .map(<[u8]>::to_vec)
-        };
-        let mut out = Vec::with_capacity(text.len());
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            let names: [&[u8]; 2] = [b"Cpus_allowed:", b"Cpus_allowed_list:"];
-            let ours = names
-                .into_iter()
-                .find(|name| line.starts_with(name))
-                .and_then(line_of);
-            out.extend_from_slice(ours.as_deref().unwrap_or(line));
-        }
-        out
     }
 
     /// Whether a call read nothing but lines about our own mappings: it is to read on, as an empty

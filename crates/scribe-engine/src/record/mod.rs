@@ -235,8 +235,6 @@ struct Task {
     after_stop: Ready,
     /// It is in a group stop.
     listening: bool,
-    /// Where the program thinks that it may run; `None`: where the recording may.
-    affinity: Option<Vec<u8>>,
     /// Registers of its agent, if that is what goes on then.
     agent_regs: Option<Regs>,
     /// Flags of the clone call that it is making.
@@ -358,10 +356,6 @@ pub struct Recorder {
     /// Whether the program may have made a pid namespace, where tasks have other ids.
     pid_namespaces: bool,
     next_lane: u32,
-    /// CPUs of lanes, where CPUID does not trap.
-    pins: crate::pin::Pins,
-    /// Where the recording may run.
-    affinity: Vec<u8>,
     /// Names that the program may have changed.
     changes: changes::Changes,
     /// Describes kernel objects.

@@ -97,9 +97,6 @@ impl Recorder {
                 let allowed = self.task(id).instructions.1;
                 self.answer(id, row, call, i64::from(allowed))
             }
-            Special::ArchPrctlSetCpuid if !self.machine.cpuid_faults => {
-                self.answer(id, row, call, -i64::from(libc::ENODEV))
-            }
             Special::ArchPrctlSetCpuid => {
                 // CPUID is to fault from now on, also where it was patched.
                 self.unpatch_before_call(id, 0, u64::MAX)?;
@@ -132,7 +129,6 @@ impl Recorder {
             Special::RestartSyscall => self.answer(id, row, call, -i64::from(libc::EINTR)),
             Special::FutexPi => self.futex_pi(id, row, call),
             Special::Hook => self.hook(id, row, call),
-            Special::Affinity => self.affinity(id, row, call),
             Special::IoSetup
             | Special::IoDestroy
             | Special::IoSubmit
@@ -209,52 +205,6 @@ impl Recorder {
             return self.answer(id, row, call, 0);
         }
         self.answer_with(id, row, call, 0, &[(old, &before)])
-    }
-
-    /// sched_setaffinity and sched_getaffinity: where tasks are bound to CPUs by us, the program does not see
-    /// that, nor does what it asks for happen.
-    fn affinity(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
-        let [pid, len, at, ..] = call.args;
-        let wanted = match pid as i32 {
-            0 => Some(id),
-            own => self.by_own_id(id, own),
-        };
-        let Some(other) = wanted.filter(|_| !self.machine.cpuid_faults) else {
-            return self.start_call(id, row, call, Kind::Plain);
-        };
-        let known = self.task(other).affinity.clone();
-        let known = known.unwrap_or_else(|| self.affinity.clone());
-        let len = len as u32 as usize;
-        if row.name == "sched_getaffinity" {
-            if len < known.len() || !len.is_multiple_of(8) {
-                return self.answer(id, row, call, EINVAL);
-            }
-            let ret = known.len() as i64;
-            return self.answer_with(id, row, call, ret, &[(at, &known)]);
-        }
-        let mut set = vec![0; len.min(known.len())];
-        if self.task(id).space.mem.read(at, &mut set).is_err() {
-            return self.answer(id, row, call, EFAULT);
-        }
-        set.resize(known.len(), 0);
-        // Only CPUs that there are, and that the recording may use, count.
-        set.iter_mut()
-            .zip(&self.affinity)
-            .for_each(|(byte, may)| *byte &= may);
-        if set.iter().all(|byte| *byte == 0) {
-            return self.answer(id, row, call, EINVAL);
-        }
-        self.task_mut(other).affinity = Some(set);
-        self.answer(id, row, call, 0)
-    }
-
-    /// The task of the recording that this task knows by an id.
-    fn by_own_id(&self, id: u32, own: i32) -> Option<u32> {
-        let mut tasks = self.tasks.values();
-        let found = tasks.find(|task| task.ids.own() == own);
-        found
-            .map(|task| task.id)
-            .filter(|_| !self.pid_namespaces || self.task(id).ids.own() == own)
     }
 
     fn sigprocmask(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {

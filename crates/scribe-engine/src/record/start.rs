@@ -309,8 +309,6 @@ impl Recorder {
             group_stopped: HashSet::new(),
             gather: Default::default(),
             taker: Default::default(),
-            pins: crate::pin::Pins::own(),
-            affinity: crate::pin::affinity(0),
             changes: Default::default(),
             detached: false,
             part: super::parts::Part::new(),
@@ -346,7 +344,6 @@ impl Recorder {
             .collect();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let level = self.options.level;
-        let cpus = self.pins.bytes();
         let stdio: Vec<(i32, u32)> = (0..3).map(|fd| (fd, stdio_kind_of(fd))).collect();
         self.log.append(META, |buf| {
             let mut start = scribe_log::begin_start(buf);
@@ -356,7 +353,6 @@ impl Recorder {
             start.realtime(now.map_or(0, |d| d.as_nanos() as i64));
             start.level(level);
             start.cpuid(&leaves);
-            start.cpus(&cpus);
             for (fd, kind) in stdio {
                 start.stdio(fd, kind, b"");
             }
@@ -398,7 +394,6 @@ impl Recorder {
             vfork_wait: false,
             after_stop: Ready::Resume,
             listening: false,
-            affinity: None,
             agent_regs: None,
             clone_flags: 0,
             clear_tid: 0,

@@ -191,7 +191,6 @@ impl Recorder {
             vfork_wait: false,
             after_stop: Ready::Resume,
             listening: false,
-            affinity: from.affinity.clone(),
             agent_regs: None,
             clone_flags: 0,
             clear_tid: if has(libc::CLONE_CHILD_CLEARTID) {

@@ -178,11 +178,6 @@ impl Replayer {
 
     /// Gives a task what it needs for an agent: after exec, or as a child, or in another lane.
     pub(super) fn agent_for(&mut self, id: u32) -> Result<()> {
-        if !self.machine.cpuid_faults
-            && let Some(task) = self.tasks.get(&id)
-        {
-            self.pins.pin(task.tid, task.lane);
-        }
         let Some(shared) = &self.shared else {
             return Ok(());
         };

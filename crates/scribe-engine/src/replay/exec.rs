@@ -19,7 +19,6 @@ impl Replayer {
         let mut meta = log.lane(scribe_log::META);
         let mut cpuid = Cpuid::default();
         let mut roots = Vec::new();
-        let mut pins = crate::pin::Pins::own();
         match meta.next().map_err(failed)? {
             Some(Record::Start(start)) => {
                 for section in &start.sections {
@@ -30,7 +29,6 @@ impl Replayer {
                                 .map(|e| [e.leaf, e.subleaf, e.eax, e.ebx, e.ecx, e.edx]);
                             cpuid = Cpuid::from_leaves(leaves.collect());
                         }
-                        Section::Cpus(cpus) => pins = crate::pin::Pins::recorded(cpus),
                         Section::Root {
                             task,
                             tid,
@@ -98,8 +96,6 @@ impl Replayer {
             bookmarks: Default::default(),
             live,
             exes: HashMap::new(),
-            pins,
-            pins_missed: false,
         };
         for (task, tid, pid, lane) in roots {
             if !replayer.lanes.contains_key(&lane) {
@@ -439,7 +435,6 @@ impl Replayer {
         space.mem.write(AGENT_STRINGS, &paths)?;
         if traps {
             self.machine.cpuid_faults = results[0] >= 0;
-            self.say_where_it_runs();
         }
         for (call, got) in calls[..mapped].iter().zip(&results) {
             if call.nr == libc::SYS_mmap && *got as u64 != call.args[0] {
@@ -454,21 +449,6 @@ impl Replayer {
                 .set(*at as u64 == scribe_abi::shared::SHARED_BASE);
         }
         Ok(rest)
-    }
-
-    /// Where CPUID does not trap, the program sees on which CPU it is.
-    fn say_where_it_runs(&mut self) {
-        let missing = self.pins.missing();
-        if self.machine.cpuid_faults || missing.is_empty() || self.pins_missed {
-            return;
-        }
-        self.pins_missed = true;
-        let numbers: Vec<String> = missing.iter().map(u32::to_string).collect();
-        (self.options.warn)(&format!(
-            "CPUID cannot be made to trap here, and this replay may not run on CPU {} as the recording did: \
-             a program that looks at its CPU may diverge",
-            numbers.join(", ")
-        ));
     }
 
     fn write_contents(&mut self, id: u32, mem: &Mem, exec: &Exec) -> Result<()> {

@@ -230,9 +230,6 @@ pub struct Replayer {
     cut: bool,
     bookmarks: bookmark::Bookmarks,
     live: Option<live::Live>,
-    /// CPUs of lanes, where CPUID does not trap.
-    pins: crate::pin::Pins,
-    pins_missed: bool,
     /// Descriptors of their programs in processes that are being brought to life, by their first tasks.
     exes: HashMap<u32, i32>,
 }

@@ -121,10 +121,10 @@ rows! { ROWS:
     147 sched_get_priority_min(policy: oneof(&f::SCHED));
     148 sched_rr_get_interval(pid: PID, tp: TIMESPEC_OUT) .eff(Effect::Pid);
     203 sched_setaffinity(pid: PID, len: UINT, mask: input(Shape::U64s, Len::With(cpus_len)))
-        .special(Special::Affinity) .eff(Effect::Pid);
+        .eff(Effect::Pid);
     // Returns the bytes written.
     204 sched_getaffinity(pid: PID, len: UINT, mask: output(Shape::U64s, Len::Arg32(1), Out::Ret))
-        .special(Special::Affinity) .eff(Effect::Pid);
+        .eff(Effect::Pid);
     // On E2BIG the size is written back.
     314 sched_setattr(pid: PID, attr: inout(Shape::Opaque, Len::With(sched_attr_len),
         Out::OnErr(7)),

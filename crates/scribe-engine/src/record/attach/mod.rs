@@ -258,7 +258,6 @@ impl Recorder {
             vfork_wait: false,
             after_stop: Ready::Resume,
             listening: false,
-            affinity: Some(crate::pin::affinity(tid)),
             agent_regs: None,
             clone_flags: 0,
             clear_tid: found.tid_address,

@@ -510,7 +510,6 @@ impl Replayer {
             regs = again(regs, broken);
         }
         let (tid, mask) = (task.tid, task.mask);
-        crate::pin::set_affinity(tid, &crate::pin::affinity(0));
         self.machine.leave(tid, &regs, mask)?;
         Ok(())
     }
