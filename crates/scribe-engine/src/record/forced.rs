@@ -73,6 +73,11 @@ impl Run {
         }
     }
 
+    /// When it began to run in application code.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// A stop was asked for.
     pub(super) fn ask(&mut self) {
         self.asked = true;
