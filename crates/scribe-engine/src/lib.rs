@@ -7,6 +7,7 @@ mod agent;
 pub mod cpu;
 mod faulting;
 mod machine;
+mod pin;
 mod point;
 pub mod record;
 mod regs;

@@ -4,6 +4,7 @@ use super::cache::{self, Place, Places};
 use super::calls::Kind;
 use super::*;
 use crate::agent::{TEXT_BOUNDS, encode_sites};
+use crate::pin::LONG_TEXT;
 use scribe_abi::PAGE;
 use scribe_abi::shared::TEXTS;
 use scribe_log::patch;
@@ -14,9 +15,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// From this call on a place is worth patching: what is called once is cheaper by trap.
 const WORTH: u32 = 2;
-/// Text longer than this stays on the trap: it would have to be in memory to be searched for
-/// branches.
-const LONG_TEXT: u64 = 32 << 20;
 /// So much of a file is looked at for what it says of its functions.
 const LONG_FILE: u64 = 256 << 20;
 
@@ -336,6 +334,7 @@ impl Recorder {
     }
 
     fn text_info(&mut self, tid: Tid, map: &maps::Mapping) -> Option<Rc<TextInfo>> {
+        // It would have to be in memory to be searched for branches.
         if map.size() > LONG_TEXT {
             return None;
         }
