@@ -806,6 +806,9 @@ impl Recorder {
         if !lane.waiting.is_empty() && over {
             task.state = State::Ready(Ready::Resume);
             lane.waiting.push_back(id);
+            if let Some(chaos) = &mut self.chaos {
+                chaos.gives_way(id);
+            }
             self.release(id, Left::AfterEvent);
             return Ok(());
         }
