@@ -675,6 +675,12 @@ pub struct Sites {
 }
 
 impl Sites {
+    /// Whether CPUIDs are among what is patched.
+    pub fn answers_cpuid(&self) -> bool {
+        let mut sites = self.by_start.values();
+        sites.any(|(site, _)| site.kind == scribe_tracee::patch::Kind::Cpuid)
+    }
+
     fn next_stub(&self) -> Option<u16> {
         let next = self.by_stub.len() as u64;
         (next < STUB_COUNT).then_some(next as u16)

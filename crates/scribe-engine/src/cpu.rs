@@ -107,6 +107,13 @@ impl Moment {
     }
 }
 
+/// Executes a CPUID with these registers, as a task does where it does not trap.
+pub fn execute(regs: &mut Regs) {
+    let r = __cpuid_count(regs.rax as u32, regs.rcx as u32);
+    (regs.rax, regs.rbx) = (r.eax.into(), r.ebx.into());
+    (regs.rcx, regs.rdx) = (r.ecx.into(), r.edx.into());
+}
+
 /// One CPUID answer: leaf, subleaf, eax, ebx, ecx, edx.
 pub type Leaf = [u32; 6];
 

@@ -8,6 +8,7 @@ pub mod cpu;
 mod faulting;
 mod leave;
 mod machine;
+mod pin;
 mod point;
 pub mod record;
 mod regs;

@@ -124,15 +124,19 @@ impl Breakpoint {
 /// Asks the kernel for a SIGALRM every `interval`, so that waiting for tasks ends in time to look
 /// after those that do not stop; `None` ends that.
 pub fn tick(interval: Option<std::time::Duration>) {
+    tick_from(interval, interval);
+}
+
+/// The same, the first of them after another time.
+pub fn tick_from(first: Option<std::time::Duration>, interval: Option<std::time::Duration>) {
     extern "C" fn nothing(_: libc::c_int) {}
-    let micros = interval.map_or(0, |interval| interval.subsec_micros());
-    let value = libc::timeval {
+    let value = |time: Option<std::time::Duration>| libc::timeval {
         tv_sec: 0,
-        tv_usec: micros.into(),
+        tv_usec: time.map_or(0, |time| time.subsec_micros()).into(),
     };
     let timer = libc::itimerval {
-        it_interval: value,
-        it_value: value,
+        it_interval: value(interval),
+        it_value: value(first),
     };
     // SAFETY: the handler does nothing; without SA_RESTART a wait returns EINTR, which is the aim.
     unsafe {

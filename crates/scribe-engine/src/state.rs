@@ -35,6 +35,10 @@ pub struct AddressSpace {
     pub vvar_gap: Cell<Option<u64>>,
     /// Its code as replays run it before forced stops.
     pub translation: RefCell<Option<Translation>>,
+    /// Its tasks are kept on one CPU; where they could run before.
+    pub(crate) pinned: RefCell<Option<crate::pin::Cpus>>,
+    /// There is code in it that nobody has searched for CPUIDs.
+    pub(crate) unknown_code: Cell<bool>,
 }
 
 impl AddressSpace {
@@ -51,6 +55,8 @@ impl AddressSpace {
             vdso: Cell::new((0, 0)),
             vvar_gap: Cell::new(None),
             translation: RefCell::default(),
+            pinned: RefCell::default(),
+            unknown_code: Cell::new(false),
         })
     }
 
@@ -83,6 +89,8 @@ impl AddressSpace {
             vdso: self.vdso.clone(),
             vvar_gap: self.vvar_gap.clone(),
             translation: self.translation.clone(),
+            pinned: self.pinned.clone(),
+            unknown_code: self.unknown_code.clone(),
         })
     }
 

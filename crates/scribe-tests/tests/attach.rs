@@ -204,10 +204,10 @@ fn no_wakeup_is_lost() {
     let mut recorder: Option<Child> = None;
     let mut line = [0; 3];
     for n in 0..40u32 {
-        // It says that it is about to wait; soon it does.
+        // It says that it is about to wait; a signal before it does would be lost natively, too.
         let len = n.to_string().len() + 1;
         out.read_exact(&mut line[..len]).unwrap();
-        sleep(Duration::from_millis(5));
+        wait_until_it_sleeps(pid);
         match recorder.take() {
             None => {
                 let running = Command::new(&settings.scribe)
@@ -239,6 +239,19 @@ fn no_wakeup_is_lost() {
     }
     assert!(program.wait().unwrap().success());
     assert!(recorder.is_none());
+}
+
+/// Waits until a program that does nothing else any more is in the call in which it waits.
+fn wait_until_it_sleeps(pid: u32) {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(30) {
+        sleep(Duration::from_millis(2));
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        if stat.rsplit(") ").next().unwrap().starts_with('S') {
+            return;
+        }
+    }
+    panic!("process {pid} does not wait");
 }
 
 /// What cannot be recorded is said, and left alone.

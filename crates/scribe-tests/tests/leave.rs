@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 /// Points at which the program is let go, in milliseconds.
 const POINTS: [u64; 6] = [30, 200, 500, 900, 1400, 2100];
 
-fn everything() -> OsString {
+fn program(name: &str) -> OsString {
     let all = Program::all("detach");
-    let found = all.iter().find(|program| program.name == "everything");
+    let found = all.iter().find(|program| program.name == name);
     found.unwrap().case().unwrap().argv.remove(0)
+}
+
+fn everything() -> OsString {
+    program("everything")
 }
 
 fn record(settings: &Settings, dir: &Path, args: &[&str], program: &[OsString]) -> Child {
@@ -221,6 +225,33 @@ fn bookmarks_are_passed_and_reached() {
     assert_eq!(none.status.code(), Some(1));
     let text = String::from_utf8_lossy(&none.stderr).into_owned();
     assert!(text.contains("has no bookmark 9999"), "{text}");
+}
+
+/// Bookmarks that follow each other without a pause keep nobody from going on: neither threads whose calls each
+/// bookmark breaks off, nor an exec that ends all others. What runs then is stopped in the middle of the loader.
+#[test]
+fn threads_exec_between_bookmarks() {
+    let settings = Settings::from_env();
+    let scratch = Scratch::new("bookmarks-exec", &settings);
+    let dir = scratch.path();
+    let program = program("exec_threads");
+    for by in [None, Some("another")] {
+        let args: Vec<OsString> = [Some(program.clone()), by.map(Into::into)]
+            .into_iter()
+            .flatten()
+            .collect();
+        for _ in 0..5 {
+            let mut recorder = record(&settings, dir, &["-a", "0.001"], &args);
+            let end = recorder.wait().unwrap();
+            let out = fs::read_to_string(dir.join("out")).unwrap();
+            let said = fs::read_to_string(dir.join("err")).unwrap();
+            assert_eq!(end.code(), Some(0), "{by:?}: {out}{said}");
+            let replayed = replay(&settings, dir, &["--verify"]);
+            let text = String::from_utf8_lossy(&replayed.stderr).into_owned();
+            assert_eq!(replayed.status.code(), Some(0), "{by:?}: {text}");
+            assert_eq!(String::from_utf8_lossy(&replayed.stdout), out);
+        }
+    }
 }
 
 /// At a bookmark, recording and replay have the same registers and memory, byte for byte.

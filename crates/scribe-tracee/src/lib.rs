@@ -5,6 +5,7 @@
 //! May depend on `scribe-abi`; knows nothing of logs. A task may be killed at any moment: every
 //! operation can answer [`Error::Gone`], which is an ordinary value.
 
+pub mod functions;
 pub mod inject;
 pub mod maps;
 pub mod mem;

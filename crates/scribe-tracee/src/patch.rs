@@ -63,7 +63,8 @@ impl Kind {
             .find(|kind| code.starts_with(kind.code()))
     }
 
-    fn code(self) -> &'static [u8] {
+    /// Its bytes.
+    pub fn code(self) -> &'static [u8] {
         match self {
             Kind::Syscall => &[0x0f, 0x05],
             Kind::Cpuid => &[0x0f, 0xa2],

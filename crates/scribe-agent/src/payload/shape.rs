@@ -15,6 +15,7 @@ use scribe_abi::shared::{
     place_of_file, reason,
 };
 
+const MPROTECT: u16 = 10;
 const MMAP: u16 = 9;
 const BRK: u16 = 12;
 const MADVISE: u16 = 28;
@@ -72,6 +73,9 @@ fn carries(row: &FastRow, args: &[u64; 6]) -> bool {
     let process = unsafe { &*(PROCESS as *const Process) };
     let [start, len, advice, ..] = *args;
     let end = start.saturating_add(len);
+    if makes_code(row, args) {
+        return false;
+    }
     let texts = process.texts.iter().take(process.text_count as usize);
     let text = texts.fold(false, |text, [from, to]| {
         text | (start < *to && end > *from)
@@ -80,6 +84,13 @@ fn carries(row: &FastRow, args: &[u64; 6]) -> bool {
         || !(text
             || scribe_abi::is_ours(start, end)
             || row.nr == MADVISE && advice & 0xffff_ffff == MADV_FREE)
+}
+
+/// Whether memory becomes executable: where CPUID does not trap, the engine keeps the process on one CPU from then on, at
+/// recording and replay.
+fn makes_code(row: &FastRow, args: &[u64; 6]) -> bool {
+    const PROT_EXEC: u64 = 4;
+    (row.nr == MMAP || row.nr == MPROTECT) && args[2] & PROT_EXEC != 0
 }
 
 /// Appends what a new mapping shows. False: that, or what follows from it, is the engine's.
@@ -165,7 +176,7 @@ pub fn repeat(
         _ => {}
     }
     let [start, len, ..] = *args;
-    if area.may_shape.load(Relaxed) == 0 || failed {
+    if area.may_shape.load(Relaxed) == 0 || failed || makes_code(row, args) {
         return false;
     }
     if row.nr == BRK {

@@ -398,6 +398,7 @@ impl Recorder {
             }
             return self.launch(id, *pending);
         }
+        self.show_cpus(id, &pending)?;
         let outputs = self.collect(id, &mut pending)?;
         let ret = pending.ret;
         self.write_call(id, &pending, &outputs, ret, 0)?;
@@ -412,8 +413,45 @@ impl Recorder {
         self.after_call(id, &pending)?;
         if !(-4095..0).contains(&ret) {
             self.patch_mapped(id, &pending.kind, ret as u64)?;
+            self.pin_maker_of_code(id, &pending.call);
         }
         self.settle_masked(id, temporary)
+    }
+
+    /// A process that maps code which nobody has searched stays on one CPU where CPUID does not trap.
+    fn pin_maker_of_code(&mut self, id: u32, call: &Call) {
+        if !self.machine.cpuid_faults && crate::pin::maps_unknown_code(call.nr, &call.args) {
+            let space = self.task(id).space.clone();
+            let tasks = self.tasks.values();
+            let own = tasks.filter(|task| Rc::ptr_eq(&task.space, &space));
+            space.pin(own.map(|task| task.tid));
+        }
+    }
+
+    /// The program sees the CPUs that it would have if it were not kept on one.
+    fn show_cpus(&self, id: u32, pending: &PendingCall) -> Result<()> {
+        let nr = i64::from(pending.call.nr);
+        let known = [libc::SYS_sched_getaffinity, libc::SYS_sched_setaffinity];
+        if !known.contains(&nr) || pending.ret < 0 {
+            return Ok(());
+        }
+        let whose = match pending.call.args[0] as Tid {
+            0 => Some(&id),
+            tid => self.by_tid.get(&tid),
+        };
+        let Some(whose) = whose.and_then(|whose| self.tasks.get(whose)) else {
+            return Ok(());
+        };
+        if nr == libc::SYS_sched_setaffinity {
+            whose.space.pin_again(whose.tid);
+            return Ok(());
+        }
+        let shown = whose.space.shown_cpus();
+        if let (Some(mut shown), Some(at)) = (shown, pending.placed.first()) {
+            shown.truncate(pending.ret as usize);
+            self.task(id).space.mem.write(*at, &shown)?;
+        }
+        Ok(())
     }
 
     /// Writes one call event.

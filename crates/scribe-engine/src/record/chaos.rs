@@ -17,8 +17,11 @@ const LONG_HOLD_MICROS: (u64, u64) = (8, 14);
 /// How much time single steps and holding up may take: so much at once, then one part in so many of the
 /// run time. A program that is driven by a clock would get nowhere otherwise.
 const ALLOWANCE: (Duration, u32) = (Duration::from_millis(1500), 4);
-/// What a single step costs, about.
-const STEP: Duration = Duration::from_micros(10);
+/// The same for the stops themselves, which cost a hash of all that is writable: with much memory a program would
+/// do little else.
+const STOPS_ALLOWANCE: (Duration, u32) = (Duration::from_millis(1000), 4);
+/// So much longer than a stop took is the run before the next one at least, where that is used up.
+const DEAR: u32 = 8;
 /// How often priorities are drawn anew: powers of two of microseconds.
 const REROLL_MICROS: (u64, u64) = (9, 16);
 
@@ -27,10 +30,16 @@ pub(super) struct Chaos {
     state: u64,
     priorities: HashMap<u32, u32>,
     reroll: Instant,
-    held: Vec<(Instant, u32)>,
+    /// Until when, since when, and who.
+    held: Vec<(Instant, Instant, u32)>,
     places: Places,
     begin: Instant,
+    /// By single steps and holding up.
     spent: Duration,
+    /// By stops at no sync point.
+    stops: Duration,
+    /// The task that gave the token up last, where others wait.
+    gave_way: Option<u32>,
 }
 
 impl Chaos {
@@ -43,6 +52,8 @@ impl Chaos {
             places: Places::default(),
             begin: Instant::now(),
             spent: Duration::ZERO,
+            stops: Duration::ZERO,
+            gave_way: None,
         }
     }
 
@@ -73,12 +84,15 @@ impl Chaos {
 
     /// After how many instructions it is stopped; 0: it runs freely.
     pub(super) fn steps(&mut self) -> u32 {
-        if !self.once_in(2) || self.is_exhausted() {
+        if !self.once_in(2) || self.is_exhausted() || self.stops_are_dear() {
             return 0;
         }
-        let steps = self.time(STEPS).as_micros() as u32;
-        self.spent += STEP * steps;
-        steps
+        self.time(STEPS).as_micros() as u32
+    }
+
+    /// A single step, or holding up, took so long.
+    pub(super) fn spend(&mut self, time: Duration) {
+        self.spent += time;
     }
 
     fn is_exhausted(&self) -> bool {
@@ -86,9 +100,27 @@ impl Chaos {
         self.spent > at_once + self.begin.elapsed() / part
     }
 
+    /// Whether stops have taken more of the time than they may.
+    fn stops_are_dear(&self) -> bool {
+        let (at_once, part) = STOPS_ALLOWANCE;
+        self.stops > at_once + self.begin.elapsed() / part
+    }
+
+    /// A stop at no sync point took so long. For so many times that none is to follow.
+    pub(super) fn stopped(&mut self, cost: Duration) -> u32 {
+        self.stops += cost;
+        match self.stops_are_dear() {
+            true => DEAR,
+            false => 1,
+        }
+    }
+
     /// A place in its program at which it is stopped, if it comes there.
     pub(super) fn place(&mut self, tid: Tid) -> Option<u64> {
         let choice = self.next();
+        if self.stops_are_dear() {
+            return None;
+        }
         self.once_in(2).then(|| self.places.address(tid, choice))?
     }
 
@@ -106,10 +138,20 @@ impl Chaos {
         new
     }
 
-    /// Which of those that wait gets the token.
+    /// Which of those that wait gets the token. Hardly ever the one that has just given it up, whatever its priority: it
+    /// may wait for one of the others in a loop.
     pub(super) fn choose(&mut self, waiting: &VecDeque<u32>) -> usize {
+        let gave_way = self.gave_way.take();
+        let gave_way = gave_way.filter(|_| waiting.len() > 1 && !self.once_in(8));
         let keys: Vec<u32> = waiting.iter().map(|id| self.priority(*id)).collect();
-        (0..keys.len()).max_by_key(|i| keys[*i]).unwrap_or(0)
+        let mut others = (0..keys.len()).filter(|i| Some(waiting[*i]) != gave_way);
+        let first = others.next().unwrap_or(0);
+        others.fold(first, |best, i| if keys[i] > keys[best] { i } else { best })
+    }
+
+    /// The task gives the token up although it could go on.
+    pub(super) fn gives_way(&mut self, id: u32) {
+        self.gave_way = Some(id);
     }
 
     /// Whether a task gives the token up to one of these.
@@ -128,13 +170,11 @@ impl Chaos {
         if self.is_exhausted() {
             return None;
         }
-        let time = match preempted {
+        match preempted {
             // Until others come by.
             true => (!self.once_in(3)).then(|| self.time(LONG_HOLD_MICROS)),
             false => self.once_in(12).then(|| self.time(HOLD_MICROS)),
-        };
-        self.spent += time.unwrap_or_default();
-        time
+        }
     }
 
     /// Whether to stop at an instruction by which threads may meet.
@@ -161,7 +201,8 @@ impl Recorder {
         let Some(time) = chaos.hold(preempted) else {
             return false;
         };
-        chaos.held.push((Instant::now() + time, id));
+        let now = Instant::now();
+        chaos.held.push((now + time, now, id));
         self.task_mut(id).state = State::Ready(Ready::Resume);
         self.release(id, Left::AfterEvent);
         self.tick_for(time);
@@ -174,9 +215,12 @@ impl Recorder {
             return;
         };
         let now = Instant::now();
-        let (over, held): (Vec<_>, Vec<_>) = chaos.held.drain(..).partition(|(at, _)| *at <= now);
+        let (over, held): (Vec<_>, Vec<_>) =
+            chaos.held.drain(..).partition(|(at, _, _)| *at <= now);
         chaos.held = held;
-        for (_, id) in over {
+        let times = over.iter().map(|(_, since, _)| now - *since);
+        chaos.spent += times.sum::<Duration>();
+        for (_, _, id) in over {
             if self.tasks.get(&id).map(|task| task.state) == Some(State::Ready(Ready::Resume)) {
                 self.want_token(id, Ready::Resume);
             }

@@ -26,6 +26,9 @@ impl Recorder {
         for &id in ids {
             let space = self.task(id).space.clone();
             if !spaces.iter().any(|other| Rc::ptr_eq(other, &space)) {
+                let tasks = self.tasks.values();
+                let own = tasks.filter(|task| Rc::ptr_eq(&task.space, &space));
+                space.unpin(own.map(|task| task.tid));
                 spaces.push(space);
                 let done = self.clear_space(id);
                 self.survive(done)?;

@@ -5,6 +5,7 @@ use super::calls::Kind;
 use super::*;
 use crate::faulting::ARCH_SET_CPUID;
 use crate::machine::{InjectedCall, batch_results};
+use crate::pin::LONG_TEXT;
 use scribe_abi::shared::{SHARED_BASE, SHARED_LEN};
 use scribe_abi::{
     AGENT_CODE_LEN, AGENT_END, BOOT_LEN, BOOT_PATH_LEN, BatchCall, ENTRY_BOOT, PAGE, STUBS,
@@ -143,6 +144,7 @@ impl Recorder {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let old_lane = task.lane;
         task.app = app;
+        space.pinned.replace(*task.space.pinned.borrow());
         task.space = Rc::new(space);
         task.slot = None;
         task.call = None;
@@ -184,6 +186,14 @@ impl Recorder {
         let text = |map: &&maps::Mapping| map.prot & libc::PROT_EXEC as u32 != 0;
         for map in mappings.iter().filter(text) {
             self.patch_known(id, map.start, map.end, &mappings)?;
+        }
+        if !self.machine.cpuid_faults {
+            let space = self.task(id).space.clone();
+            let long = |map: &maps::Mapping| text(&map) && map.size() > LONG_TEXT;
+            match space.sites.borrow().answers_cpuid() && !mappings.iter().any(long) {
+                true => space.unpin([tid]),
+                false => space.pin([tid]),
+            }
         }
         self.want_token(id, Ready::Resume);
         Ok(())

@@ -4,7 +4,7 @@
 //! or the signal, goes on there.
 
 use super::*;
-use crate::point::{Breakpoint, EFLAGS_OF_STOPS, Point, tick};
+use crate::point::{Breakpoint, EFLAGS_OF_STOPS, Point, tick, tick_from};
 use scribe_abi::PAGE;
 use scribe_tracee::{Stopped, near};
 
@@ -52,6 +52,8 @@ pub(super) struct Run {
     steps: u32,
     /// It was made to step, and may still report that.
     pub stepped: bool,
+    /// When its last single step began.
+    stepped_at: Instant,
     /// It was stopped at no sync point just now.
     pub preempted: bool,
 }
@@ -69,8 +71,14 @@ impl Run {
             patience: PATIENCE,
             steps: 0,
             stepped: false,
+            stepped_at: now,
             preempted: false,
         }
+    }
+
+    /// When it began to run in application code.
+    pub(super) fn since(&self) -> Instant {
+        self.since
     }
 
     /// A stop was asked for.
@@ -134,12 +142,11 @@ impl Recorder {
     /// The same, so that a time of this length is not missed by much.
     pub(super) fn tick_for(&mut self, time: Duration) {
         self.ticking = true;
-        let precise = self.chaos.is_some();
-        tick(Some(if precise {
-            time.clamp(SHORTEST, TICK)
-        } else {
-            TICK
-        }));
+        match self.chaos {
+            // Once: a clock that ticks faster than what a tick costs would leave no time for anything else.
+            Some(_) => tick_from(Some(time.clamp(SHORTEST, TICK)), Some(TICK)),
+            None => tick(Some(TICK)),
+        }
     }
 
     /// Waiting was broken off: looks for tasks that have run too long.
@@ -265,7 +272,8 @@ impl Recorder {
             }
             return self.go_application(id);
         }
-        self.task_mut(id).run.stepped = true;
+        let run = &mut self.task_mut(id).run;
+        (run.stepped, run.stepped_at) = (true, Instant::now());
         Ok(self.machine.step(tid)?)
     }
 
@@ -285,6 +293,11 @@ impl Recorder {
             return Ok(true);
         }
         task.run.steps -= 1;
+        let now = Instant::now();
+        let since = std::mem::replace(&mut task.run.stepped_at, now);
+        if let Some(chaos) = &mut self.chaos {
+            chaos.spend(now - since);
+        }
         let mut code = [0; 15];
         let regs = self.machine.stopped(tid)?.regs()?;
         let got = task.space.mem.read_some(regs.rip, &mut code);
@@ -383,7 +396,10 @@ impl Recorder {
         });
         let now = Instant::now();
         self.task_mut(id).run.preempted = true;
-        let share = if self.chaos.is_some() { 1 } else { SHARE };
+        let share = match &mut self.chaos {
+            Some(chaos) => chaos.stopped(now - begin),
+            None => SHARE,
+        };
         self.task_mut(id).run.not_before = now + (now - begin) * share;
         // A waiter has waited long enough.
         self.lanes

@@ -226,6 +226,14 @@ impl Recorder {
         true
     }
 
+    /// The same for a task whose call was broken off, and which is about to make it again: it would be taken out of it before
+    /// it has begun.
+    pub(super) fn holds_broken_off(&mut self, id: u32, call: &PendingCall) -> bool {
+        let parked = matches!(call.kind, calls::Kind::Parked);
+        let broken_off = matches!(call.ret, -516..=-512) && !parked;
+        broken_off && self.hold(id, Ready::Relaunch, Left::InCall)
+    }
+
     /// Whether the task stands in the vDSO, which is Scribe's own.
     fn in_vdso(&self, id: u32) -> bool {
         let task = self.task(id);
@@ -489,6 +497,9 @@ impl Recorder {
                     .partition(|id| askers.contains_key(id));
                 self.gather.held = stay;
                 let go: BTreeSet<u32> = go;
+                // Who ran last comes last: another gathering may begin before it has given the token up.
+                let mut go: Vec<u32> = go.into_iter().collect();
+                go.sort_by_key(|id| self.tasks.get(id).map(|task| task.run.since()));
                 for id in go {
                     let ready = match self.tasks.get(&id).map(|task| task.state) {
                         Some(State::Ready(ready)) => ready,

@@ -791,6 +791,10 @@ impl Recorder {
                 Ok(self.machine.go(tid, Go::Application, 0)?)
             }
             State::Ready(Ready::Relaunch) => match self.task_mut(id).call.take() {
+                Some(call) if self.holds_broken_off(id, &call) => {
+                    self.task_mut(id).call = Some(call);
+                    Ok(())
+                }
                 Some(call) if matches!(call.kind, calls::Kind::Parked) => self.unpark(id, call),
                 Some(call) => self.launch(id, *call),
                 None => self.dispatch(id),
@@ -818,6 +822,9 @@ impl Recorder {
         if !lane.waiting.is_empty() && over {
             task.state = State::Ready(Ready::Resume);
             lane.waiting.push_back(id);
+            if let Some(chaos) = &mut self.chaos {
+                chaos.gives_way(id);
+            }
             self.release(id, Left::AfterEvent);
             return Ok(());
         }

@@ -4,6 +4,7 @@ use super::cache::{self, Place, Places};
 use super::calls::Kind;
 use super::*;
 use crate::agent::{TEXT_BOUNDS, encode_sites};
+use crate::pin::LONG_TEXT;
 use scribe_abi::PAGE;
 use scribe_abi::shared::TEXTS;
 use scribe_log::patch;
@@ -14,9 +15,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// From this call on a place is worth patching: what is called once is cheaper by trap.
 const WORTH: u32 = 2;
-/// Text longer than this stays on the trap: it would have to be in memory to be searched for
-/// branches.
-const LONG_TEXT: u64 = 32 << 20;
+/// So much of a file is looked at for what it says of its functions.
+const LONG_FILE: u64 = 256 << 20;
 
 /// A mapping that holds program text of a file, private and not writable.
 #[derive(Clone)]
@@ -133,17 +133,13 @@ impl Recorder {
         window.truncate(got);
         let base = (first - text.start) as usize;
         let inside = (at - first) as usize;
-        let kind = SiteKind::of(window.get(inside..)?)?;
+        SiteKind::of(window.get(inside..)?)?;
         let tid = self.task(id).tid;
         let branches = text
             .info
             .branches
             .get_or_init(|| find_branches(tid, &space, &text));
-        let place = extent(&window, inside, base, branches).and_then(|extent| {
-            let (before, after) = (usize::from(extent.before), usize::from(extent.after));
-            let original = window.get(inside - before..inside + kind.length() + after)?;
-            Some((extent, kind, crate::agent::site_hash(original)))
-        });
+        let place = place_in(&window, inside, base, branches);
         text.info.places.borrow_mut().insert(offset, place);
         text.info.changed.set(true);
         place
@@ -228,7 +224,10 @@ impl Recorder {
                 kind: *kind,
             };
             // Places overlap where two stand close together; and nobody may stand inside.
-            let chosen = self.options.patch_some.is_none_or(|seed| {
+            // Where CPUID does not trap, one that is not patched answers for the CPU that it runs on.
+            let needed = *kind == SiteKind::Cpuid && !self.machine.cpuid_faults;
+            let some = self.options.patch_some.filter(|_| !needed);
+            let chosen = some.is_none_or(|seed| {
                 let place = [seed, site.syscall & 0xfff].map(u64::to_le_bytes).concat();
                 xxhash_rust::xxh3::xxh3_64(&place) & 1 == 0
             });
@@ -335,6 +334,7 @@ impl Recorder {
     }
 
     fn text_info(&mut self, tid: Tid, map: &maps::Mapping) -> Option<Rc<TextInfo>> {
+        // It would have to be in memory to be searched for branches.
         if map.size() > LONG_TEXT {
             return None;
         }
@@ -353,11 +353,17 @@ impl Recorder {
             _ if self.options.level == 0 => Places::new(),
             _ => cache::load(&key),
         };
-        let info = Rc::new(TextInfo {
+        let info = TextInfo {
             branches: OnceCell::new(),
             places: places.into(),
             changed: Cell::new(false),
-        });
+        };
+        if !self.machine.cpuid_faults
+            && let Some(file) = file.filter(|_| key.1 != 0)
+        {
+            find_cpuids(&file, map, &info);
+        }
+        let info = Rc::new(info);
         if key.1 != 0 || map.name == "[vdso]" {
             self.texts.known.insert(key, info.clone());
         }
@@ -385,6 +391,44 @@ impl Recorder {
         }
         Ok(())
     }
+}
+
+/// Where CPUID does not trap, no place of one ever comes up, and what it answers depends on the CPU that it runs on (APIC
+/// ids, which the C library keeps): they are looked for in the file, and become places of the text. Others that look like one
+/// become places that cannot be patched, so that the cache has them and the file is read once.
+fn find_cpuids(file: &std::fs::File, map: &maps::Mapping, info: &TextInfo) {
+    let mut text = vec![0; map.size() as usize];
+    let got = file.read_at(&mut text, map.offset).unwrap_or(0);
+    text.truncate(got);
+    let mut places = info.places.borrow_mut();
+    let code = SiteKind::Cpuid.code();
+    let mut new: Vec<usize> = memchr::memmem::find_iter(&text, code).collect();
+    new.retain(|at| !places.contains_key(&(*at as u32)));
+    if new.is_empty() {
+        return;
+    }
+    let len = file.metadata().map_or(0, |meta| meta.len());
+    let mut whole = vec![0; len.min(LONG_FILE) as usize];
+    let got = file.read_at(&mut whole, 0).unwrap_or(0);
+    whole.truncate(got);
+    let end = map.offset + map.size();
+    let known = scribe_tracee::functions::instructions(&whole, SiteKind::Cpuid, map.offset, end);
+    let branches = info.branches.get_or_init(|| FarBranches::find(&text));
+    for at in new {
+        let real = known.binary_search(&(map.offset + at as u64)).is_ok();
+        let place = real.then(|| place_in(&text, at, 0, branches)).flatten();
+        places.insert(at as u32, place);
+    }
+    info.changed.set(true);
+}
+
+/// How the place at `at` of `text` can be patched; `base`: where in the whole text that begins.
+fn place_in(text: &[u8], at: usize, base: usize, branches: &FarBranches) -> Option<Place> {
+    let kind = SiteKind::of(text.get(at..)?)?;
+    let extent = extent(text, at, base, branches)?;
+    let (before, after) = (usize::from(extent.before), usize::from(extent.after));
+    let original = text.get(at - before..at + kind.length() + after)?;
+    Some((extent, kind, crate::agent::site_hash(original)))
 }
 
 /// Where far branches of a text lead: read from its file, whose bytes nobody has patched, or, for a

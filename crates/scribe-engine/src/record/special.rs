@@ -97,6 +97,9 @@ impl Recorder {
                 let allowed = self.task(id).instructions.1;
                 self.answer(id, row, call, i64::from(allowed))
             }
+            Special::ArchPrctlSetCpuid if !self.machine.cpuid_faults => {
+                self.answer(id, row, call, -i64::from(libc::ENODEV))
+            }
             Special::ArchPrctlSetCpuid => {
                 // CPUID is to fault from now on, also where it was patched.
                 self.unpatch_before_call(id, 0, u64::MAX)?;

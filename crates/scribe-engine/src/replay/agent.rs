@@ -344,6 +344,11 @@ impl Replayer {
         } else if known.patch(&space.mem, &sites, None)? != sites {
             return Err(bad());
         }
+        if known.answers_cpuid() && !space.unknown_code.get() {
+            let tasks = self.tasks.values();
+            let own = tasks.filter(|task| Rc::ptr_eq(&task.space, &space));
+            space.unpin(own.map(|task| task.tid));
+        }
         Ok(())
     }
 }

@@ -85,6 +85,9 @@ impl Replayer {
             }
         }
         let failed = (-4095..0).contains(&event.ret);
+        if !failed {
+            self.pin_maker_of_code(id, &call);
+        }
         match row.class {
             _ if event.flags & flags::BLOCKED != 0 => {}
             Class::Execute if !failed => self.repeat(id, call, event.ret)?,
@@ -100,6 +103,17 @@ impl Replayer {
         }
         self.answer(id, event.ret);
         Ok(())
+    }
+
+    /// As in the recording.
+    fn pin_maker_of_code(&mut self, id: u32, call: &Call) {
+        if !self.machine.cpuid_faults && crate::pin::maps_unknown_code(call.nr, &call.args) {
+            let space = self.task(id).space.clone();
+            space.unknown_code.set(true);
+            let tasks = self.tasks.values();
+            let own = tasks.filter(|task| Rc::ptr_eq(&task.space, &space));
+            space.pin(own.map(|task| task.tid));
+        }
     }
 
     /// What a call read from a file that the log names.
@@ -286,6 +300,7 @@ impl Replayer {
             }
             Special::ArchPrctlSetFs => self.task_mut(id).app.fs_base = args[1],
             Special::ArchPrctlSetGs => self.task_mut(id).app.gs_base = args[1],
+            Special::ArchPrctlSetCpuid if failed => {}
             Special::ArchPrctlSetCpuid => self.task_mut(id).instructions.1 = args[1] != 0,
             Special::PrctlSetTsc => self.task_mut(id).instructions.0 = args[1] == 1,
             _ => {}

@@ -4,6 +4,7 @@
 use super::*;
 use crate::agent::BRK;
 use crate::machine::InjectedCall;
+use crate::pin::LONG_TEXT;
 use crate::record::exec::{path_of, shared_calls, traps};
 use crate::record::memory::MAP_BACKED;
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS, PAGE};
@@ -296,6 +297,7 @@ impl Replayer {
                 Record::Snapshot(found) => {
                     self.consume(lane);
                     self.fill(id, &found)?;
+                    self.task(id).space.unknown_code.set(true);
                     return self.continue_from(id, &found);
                 }
                 _ => break,
@@ -320,6 +322,7 @@ impl Replayer {
         }
         let space = Rc::new(space);
         let task = self.tasks.get_mut(&id).expect("the task exists");
+        space.pinned.replace(*task.space.pinned.borrow());
         (task.space, task.app) = (space.clone(), base);
         let maps: Vec<ExecMap> = exec
             .sections
@@ -348,6 +351,14 @@ impl Replayer {
             if let Section::Brk(brk) = section {
                 space.mem.write(BRK, &brk.to_le_bytes())?;
             }
+        }
+        if !self.machine.cpuid_faults {
+            let long = |map: &&ExecMap| {
+                map.prot & libc::PROT_EXEC as u32 != 0 && map.end - map.start > LONG_TEXT
+            };
+            space.unknown_code.set(maps.iter().any(|map| long(&map)));
+            // Until it is seen that its loader's CPUIDs are patched.
+            space.pin([tid]);
         }
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let old_lane = task.lane;

@@ -204,8 +204,11 @@ impl Replayer {
                 let got = space.mem.read_some(ip, &mut code);
                 match Trapped::decode(&code[..got]) {
                     Some((Trapped::Cpuid, length)) if task.instructions.1 => {
-                        // From the table: no event.
-                        self.cpuid.fill(&mut regs);
+                        // No event. Where it traps, the answer is in the table.
+                        match self.machine.cpuid_faults {
+                            true => self.cpuid.fill(&mut regs),
+                            false => crate::cpu::execute(&mut regs),
+                        }
                         regs.rip = translation.go_on(&view, ip + length)?;
                     }
                     _ if code[..got].starts_with(&INT_80) => {

@@ -270,6 +270,10 @@ impl Recorder {
             rseq,
             broken,
         };
+        if !self.machine.cpuid_faults {
+            // Nobody knows what it has mapped.
+            task.space.pin([tid]);
+        }
         self.by_tid.insert(tid, id);
         self.tasks.insert(id, Box::new(task));
         if broken == ERESTART_RESTARTBLOCK {
