@@ -44,6 +44,16 @@ impl Recorder {
                 self.survive(done)?;
             }
         }
+        // From here on nothing is missing for them to go on, whatever becomes of this process.
+        for &id in ids {
+            let done = self.stand_ready(id);
+            self.survive(done)?;
+        }
+        for &id in ids {
+            let stopped = self.machine.stopped(self.task(id).tid);
+            let done = stopped.and_then(|stopped| stopped.spare());
+            self.survive(done.map_err(RecordError::from))?;
+        }
         // Leaders first: while they are traced the kernel keeps signals that the program ignores, and
         // wakes others of their threads for them.
         let mut ids = ids.to_vec();
@@ -256,8 +266,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// Lets a task go.
-    fn leave(&mut self, id: u32) -> Result<()> {
+    /// Gives a task its own state, in a stop which it leaves as if nothing had been if its tracer ends: where it
+    /// was about to get a signal, as behind the agent's calls, the kernel would deliver that.
+    fn stand_ready(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         let mut regs = task.app;
         regs.orig_rax = u64::MAX;
@@ -284,6 +295,19 @@ impl Recorder {
         if self.machine.sud {
             stopped.disarm_sud()?;
         }
+        Running::attached(tid).interrupt()?;
+        self.machine.go(tid, Go::Agent, 0)?;
+        let event = self.machine.wait_for(tid)?;
+        if !event.is_stop() {
+            self.machine.push_back(event);
+            return Err(scribe_tracee::Error::Gone.into());
+        }
+        Ok(())
+    }
+
+    /// Lets a task go.
+    fn leave(&mut self, id: u32) -> Result<()> {
+        let tid = self.task(id).tid;
         let mut left = Ok(());
         self.machine.go_with(tid, |stopped| {
             left = stopped.detach(0);

@@ -197,6 +197,12 @@ impl Catch {
                 // A fault comes up again when the instruction is executed again.
                 if signal == libc::SIGTRAP || !is_synchronous(signal, &info) {
                     thread.signals.push((signal, info));
+                    // It stays in this stop: if this process is killed now, the kernel delivers the
+                    // signal, which is not lost.
+                    thread.stopped = !thread.vfork;
+                    if thread.stopped {
+                        return Ok(());
+                    }
                 }
             }
             Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => {

@@ -67,9 +67,12 @@ impl Recorder {
         let begin = crate::cpu::Moment::now();
         let mut catch = Catch::begin(Machine::new(sud), pid, tree).map_err(refused)?;
         let found = catch.processes();
-        let fit = found
+        let mut fit = found
             .iter()
             .try_for_each(|(process, threads)| catch.fits(*process, threads));
+        if fit.is_ok() {
+            fit = catch.claim().map_err(|error| error.to_string());
+        }
         if let Err(why) = fit {
             catch.release();
             return Err(refused(why).into());
@@ -183,7 +186,6 @@ impl Recorder {
         caught: Option<Caught>,
     ) -> Result<()> {
         let stopped = self.machine.stopped(tid)?;
-        stopped.claim()?;
         let (regs, mask) = (stopped.regs()?, stopped.sigmask()?);
         // Our calls end with a trap: where that is blocked, the kernel drops its handler.
         stopped.set_sigmask(signals::kernel_mask(mask))?;
@@ -475,9 +477,8 @@ struct Found {
 }
 
 impl Catch {
-    /// Whether a process that stands still can be recorded; sees to it that none of its threads is in
-    /// the kernel's vDSO, which is going to be replaced.
-    fn fits(&mut self, process: Tid, threads: &[Tid]) -> std::result::Result<(), String> {
+    /// Whether a process that stands still can be recorded.
+    fn fits(&self, process: Tid, threads: &[Tid]) -> std::result::Result<(), String> {
         if !threads.contains(&process) {
             return Err("its first thread has ended, and only others are left".into());
         }
@@ -487,8 +488,6 @@ impl Catch {
                 _ => why,
             });
         }
-        let maps = maps::read(process);
-        let vdso = maps.iter().find(|map| map.name == "[vdso]");
         for tid in threads {
             let stopped = self.machine.stopped(*tid).map_err(|e| e.to_string())?;
             if stopped.uses_sud().unwrap_or(false) {
@@ -498,8 +497,22 @@ impl Catch {
             if stopped.regs().is_ok_and(|regs| regs.cs == 0x23) {
                 return Err("it runs 32-bit code, which Scribe does not support".into());
             }
-            if let Some(vdso) = vdso {
-                self.leave_vdso(*tid, vdso).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// From here on the threads are changed, and end with this process: all of them, before the first is. Sees
+    /// to it that none is in the kernel's vDSO, which is going to be replaced.
+    fn claim(&mut self) -> scribe_tracee::Result<()> {
+        for tid in self.threads.keys() {
+            self.machine.stopped(*tid)?.claim()?;
+        }
+        for (process, threads) in self.processes() {
+            let maps = maps::read(process);
+            if let Some(vdso) = maps.iter().find(|map| map.name == "[vdso]") {
+                for tid in threads {
+                    self.leave_vdso(tid, vdso)?;
+                }
             }
         }
         Ok(())
