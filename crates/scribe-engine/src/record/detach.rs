@@ -25,6 +25,8 @@ impl Recorder {
     /// Ends the tracing of all tasks.
     pub(super) fn leave_program(&mut self, ids: &[u32]) -> Result<()> {
         self.log.drain_all();
+        let done = self.clear_copies();
+        self.survive(done)?;
         let mut sighands: Vec<Rc<RefCell<Dispositions>>> = Vec::new();
         for &id in ids {
             let of = self.task(id).sighand.clone();

@@ -39,6 +39,10 @@ impl Part {
 impl Recorder {
     /// Whether a part is to end.
     pub(super) fn part_is_due(&mut self) -> bool {
+        // Each part has all of the memory that it begins with.
+        if self.copies.are_in_use() {
+            return false;
+        }
         let (age, ready) = (self.part.began.elapsed(), self.part.not_before);
         let parts = self.options.parts.as_mut();
         parts.is_some_and(|parts| Instant::now() >= ready && parts.is_due(age))
@@ -97,6 +101,8 @@ impl Recorder {
                 return Ok(());
             }
         };
+        self.clear_copies()?;
+        self.look_at_copies();
         self.bookmark(gather::Cause::Periodic);
         self.log.drain_all();
         let events = self.stats.events;
@@ -107,7 +113,7 @@ impl Recorder {
         self.forget_logged();
         self.write_beginning()?;
         // Now that the program's state is safe: a full disk ends the former part early, no more.
-        if let Err(error) = before.finish() {
+        if let Err(error) = journal::finish(before) {
             self.warn_once(format!(
                 "the former part of the log is not complete: {error}"
             ));
@@ -118,6 +124,17 @@ impl Recorder {
             parts.closed(age);
         }
         Ok(())
+    }
+
+    /// Takes away what is left of copies of processes, while all tasks stand still.
+    pub(super) fn clear_copies(&mut self) -> Result<()> {
+        let tasks = &self.tasks;
+        let of = |process: Tid| {
+            let mut all = tasks.values();
+            let task = all.find(|task| task.tgid == process && task.state != State::Exiting)?;
+            Some((task.tid, task.app))
+        };
+        Ok(self.copies.clear(&mut self.machine, of)?)
     }
 
     /// What was in the log is not in the next one.

@@ -309,6 +309,7 @@ impl Recorder {
             gather: Default::default(),
             detached: false,
             part: super::parts::Part::new(),
+            copies: Default::default(),
             tsc,
             xstate,
         }

@@ -119,7 +119,10 @@ impl Catch {
     fn seize_all(&mut self, pid: Tid, tree: bool) -> Result<bool, String> {
         let mut processes = vec![pid];
         if tree {
-            processes.extend(proc::descendants(pid));
+            // This one may be among them: where a shell starts to record itself.
+            let own = std::process::id() as Tid;
+            let others = proc::descendants(pid).into_iter();
+            processes.extend(others.filter(|process| *process != own));
         }
         let mut new = false;
         for process in processes {

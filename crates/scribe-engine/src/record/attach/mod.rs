@@ -8,6 +8,8 @@
 //! (with the time that is left) has it continued.
 
 mod catch;
+pub(super) mod copy;
+mod pages;
 mod proc;
 mod snapshot;
 
@@ -25,7 +27,6 @@ use scribe_kernel::signal::altstack::SS_ONSTACK;
 use scribe_syscalls::{Call, Dir};
 use scribe_tracee::inject::call_args;
 use scribe_tracee::{Mem, Rseq, maps};
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 
 /// include/uapi/asm/prctl.h (arch/x86).
@@ -61,10 +62,15 @@ impl Recorder {
         if pid == std::process::id() as Tid {
             return Err(refused("that is scribe record itself".into()).into());
         }
+        if let Some(process) = proc::process_of(pid).filter(|process| *process != pid) {
+            let why = format!("that is a thread; its process is {process}");
+            return Err(refused(why).into());
+        }
         let sud = !options.no_sud && sud_available();
         let agent_image = agent_file().map_err(setup("creating the agent's image"))?;
         let log = create_log(&target)?;
         let begin = crate::cpu::Moment::now();
+        let since = Instant::now();
         let mut catch = Catch::begin(Machine::new(sud), pid, tree).map_err(refused)?;
         let found = catch.processes();
         let mut fit = found
@@ -91,6 +97,7 @@ impl Recorder {
         } = catch;
         recorder.machine = machine;
         recorder.take_over(found, threads)?;
+        recorder.stats.stood_still("attach", since);
         Ok(recorder)
     }
 
