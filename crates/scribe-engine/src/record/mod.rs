@@ -885,6 +885,7 @@ impl Recorder {
     /// Ends the log; call after [`Recorder::run`].
     pub fn finish(mut self) -> Result<(RecordStats, scribe_log::Stats)> {
         self.stats.stops = self.machine.stops;
+        self.close_former(true);
         self.copies.finish();
         self.look_at_copies();
         self.log.drain_all();
