@@ -119,7 +119,11 @@ static void *wakes(void *arg) {
 
 static void on_alarm(int signal) { steps[TIMER] += signal != 0; }
 
+// Enough for a snapshot to be read from a copy of the process.
+static unsigned char much[4 << 20];
+
 int main(void) {
+    memset(much, 1, sizeof much);
     steps = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(steps != MAP_FAILED);
     pid_t child = OK(fork());

@@ -117,6 +117,13 @@ pub fn left_of_scribe(pid: u32) -> Vec<String> {
         let traced = lines(&status.to_string_lossy(), &names[..1]);
         found.extend(traced.into_iter().filter(|line| line != "TracerPid:\t0"));
     }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    for child in children.unwrap_or_default().split_whitespace() {
+        let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        if name.starts_with("scribe") {
+            found.push(format!("child {child}, {name}"));
+        }
+    }
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     for line in maps.lines() {
         let start = line.split('-').next().unwrap_or_default();
