@@ -65,6 +65,9 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
         Ok(recorder) => recorder,
         Err(error) => return Err(not_started(&error, path.as_deref())),
     };
+    if let Some(path) = path.as_deref().filter(|_| args.force) {
+        crate::parts::remove_former(path);
+    }
     let pump = pump.map(Pump::started);
     match args.pid {
         Some(pid) => say(attached(pid, path.as_deref(), recorder.tasks())),
