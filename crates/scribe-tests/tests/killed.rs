@@ -10,6 +10,7 @@ use scribe_tests::running::{Recording, left_of_scribe, replays};
 use scribe_tests::scratch::Scratch;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ fn kills() -> u32 {
     let wanted = std::env::var("SCRIBE_KILLS").ok();
     wanted.and_then(|n| n.parse().ok()).unwrap_or(KILLS)
 }
+
+/// Each has output files of its own.
+static SERIAL: AtomicU32 = AtomicU32::new(1);
 
 /// `tests/detach/steady.c`, which stops for ever if anything is lost.
 struct Steady<'a> {
@@ -54,7 +58,7 @@ impl<'a> Steady<'a> {
     /// The one that runs; a new one if there is none.
     fn pid(&mut self) -> u32 {
         if self.running.is_none() {
-            self.serial += 1;
+            self.serial = SERIAL.fetch_add(1, Ordering::Relaxed);
             let all = Program::all("detach");
             let found = all.iter().find(|program| program.name == "steady");
             let spec = Spec {
