@@ -262,8 +262,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Lets a task go, with these registers and this mask.
-    pub(crate) fn leave(&mut self, tid: Tid, regs: &Regs, mask: u64) -> Result<()> {
+    /// Gives a task its own registers and mask, in a stop which it leaves as if nothing had been if its tracer
+    /// ends: where it was about to get a signal, as behind the agent's calls, the kernel would deliver that.
+    pub(crate) fn stand_ready(&mut self, tid: Tid, regs: &Regs, mask: u64) -> Result<()> {
         let sud = self.sud;
         let stopped = self.stopped(tid)?;
         stopped.set_regs(regs)?;
@@ -271,6 +272,18 @@ impl Machine {
         if sud {
             stopped.disarm_sud()?;
         }
+        Running::attached(tid).interrupt()?;
+        self.go(tid, Go::Agent, 0)?;
+        let event = self.wait_for(tid)?;
+        if !event.is_stop() {
+            self.push_back(event);
+            return Err(scribe_tracee::Error::Gone);
+        }
+        Ok(())
+    }
+
+    /// Lets a task go that stands ready.
+    pub(crate) fn let_go(&mut self, tid: Tid) -> Result<()> {
         let mut left = Ok(());
         self.go_with(tid, |stopped| {
             left = stopped.detach(0);

@@ -39,6 +39,8 @@ pub struct Machine {
     pub stops: u64,
     /// CPUID faults in the tasks.
     pub cpuid_faults: bool,
+    /// The task that an injected call made.
+    born: Option<Tid>,
 }
 
 impl Drop for Machine {
@@ -56,6 +58,7 @@ impl Machine {
             sud,
             stops: 0,
             cpuid_faults: false,
+            born: None,
         }
     }
 
@@ -285,9 +288,36 @@ impl Machine {
                     self.pending.push_back(event);
                     return Err(Error::Gone);
                 }
+                Stop::Event(Event::Clone) => {
+                    self.born = Some(self.stopped(tid)?.event_message()? as Tid);
+                    self.go(tid, Go::Agent, 0)?;
+                }
                 _ => self.go(tid, Go::Agent, 0)?,
             }
         }
+    }
+
+    /// Makes a call in `tid` that makes a process: that, stopped, and the call's result, which is its id for
+    /// `tid`. `None`: none was made.
+    pub fn inject_clone(
+        &mut self,
+        tid: Tid,
+        base: &Regs,
+        nr: i64,
+        args: [u64; 6],
+    ) -> Result<(Option<Tid>, i64)> {
+        self.born = None;
+        let made = self.inject(tid, base, nr, args)?;
+        let Some(child) = self.born.take().filter(|_| made > 0) else {
+            return Ok((None, made));
+        };
+        self.add(Running::attached(child));
+        let event = self.wait_for(child)?;
+        if !event.is_stop() {
+            self.remove(child);
+            return Err(Error::Gone);
+        }
+        Ok((Some(child), made))
     }
 
     /// A signal during an injected call: one of a number, as they may come faster than we go on.

@@ -334,6 +334,20 @@ pub fn dump(dir: &std::path::Path, stopped: &Stopped, mem: &Mem, regs: &Regs, ha
     });
 }
 
+/// Memory of a process that no file holds: resident pages without those of files (/proc/PID/statm).
+pub fn own_memory(tid: Tid) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/statm")).unwrap_or_default();
+    let mut fields = text
+        .split_whitespace()
+        .skip(1)
+        .map(|n| n.parse().unwrap_or(0));
+    let (resident, shared): (u64, u64) = (
+        fields.next().unwrap_or_default(),
+        fields.next().unwrap_or_default(),
+    );
+    resident.saturating_sub(shared) * PAGE
+}
+
 /// One number for all writable memory of a task; independent of how it is cut into mappings.
 pub fn memory_hash(tid: Tid, mem: &Mem) -> u64 {
     let mut sum = 0u64;

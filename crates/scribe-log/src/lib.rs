@@ -47,7 +47,7 @@ pub use types::{
     BookmarkTask, End, Exec, Exit, FileInfo, Forced, Signal, Start, Syscall, Tracer, Unknown,
     Values, action, file_flags, flags, instr, kind, patch, place,
 };
-pub use writer::{LogWriter, Stats, WriteOptions};
+pub use writer::{LogWriter, Stats, WriteOptions, without_signals};
 
 /// The stream of global records: [`Record::Start`], files and their contents, [`Record::End`].
 pub const META: u32 = 0;

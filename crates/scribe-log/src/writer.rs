@@ -219,6 +219,11 @@ impl LogWriter {
         }
     }
 
+    /// Whether the thread has more to do than what it is just writing: what is not urgent can wait.
+    pub fn is_behind(&self) -> bool {
+        self.shared.lock().queue.len() > 1
+    }
+
     /// The error that stopped the writing. From then on all that is appended is dropped; the file
     /// holds all chunks before.
     #[inline]
@@ -479,7 +484,7 @@ fn create(path: &Path, force: bool) -> io::Result<File> {
 
 /// Runs `f`, which starts a thread, with all signals blocked: the thread inherits that, so signals
 /// for the process go to the threads that expect them.
-fn without_signals<R>(f: impl FnOnce() -> R) -> R {
+pub fn without_signals<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: sigset_t is plain data, and both calls only use the sets given to them.
     let old = unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();

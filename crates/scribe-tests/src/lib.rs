@@ -19,6 +19,7 @@ pub mod process;
 pub mod program;
 pub mod pty;
 pub mod round;
+pub mod running;
 pub mod scratch;
 
 use std::path::{Path, PathBuf};

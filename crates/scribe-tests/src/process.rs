@@ -218,7 +218,12 @@ impl Drop for Running {
 fn wait_until(pid: i32, deadline: Instant) -> bool {
     // SAFETY: plain call without pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32;
-    assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
+    if fd < 0 {
+        let error = std::io::Error::last_os_error();
+        // `alive` has seen its end already.
+        assert_eq!(error.raw_os_error(), Some(libc::ESRCH), "{error}");
+        return true;
+    }
     // SAFETY: the descriptor was just made and nobody else has it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     loop {

@@ -303,3 +303,136 @@ fn what_cannot_be_recorded_goes_on() {
     program.kill().unwrap();
     program.wait().unwrap();
 }
+
+/// Whatever cannot be recorded: one clear sentence.
+#[test]
+fn each_refusal_says_why() {
+    let settings = Settings::from_env();
+    let scratch = Scratch::new("attach-why", &settings);
+    let dir = scratch.path();
+    let refused = |pid: u32| {
+        let mut recorder = attach(&settings, dir, pid, &[]);
+        assert_eq!(recorder.wait().unwrap().code(), Some(125), "{}", said(dir));
+        let said = said(dir);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    // It ends at once, and nobody waits for it.
+    let mut zombie = Command::new("true").spawn().unwrap();
+    sleep(Duration::from_millis(200));
+    let why = refused(zombie.id());
+    assert!(why.contains("it has ended"), "{why}");
+    zombie.wait().unwrap();
+    // kthreadd, where the pid namespace has it.
+    if fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n") {
+        let why = refused(2);
+        assert!(why.contains("a thread of the kernel"), "{why}");
+    }
+    let itself = "exec \"$0\" record -o itself -p $$";
+    let output = Command::new("sh")
+        .args(["-c", itself])
+        .arg(&settings.scribe)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(why.contains("scribe record itself"), "{why}");
+    // A thread that is not the first of its process: one of this one's.
+    let (told, tid) = std::sync::mpsc::channel();
+    let (over, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: a call without arguments.
+        told.send(unsafe { libc::gettid() } as u32).unwrap();
+        let _ = wait.recv();
+    });
+    let why = refused(tid.recv().unwrap());
+    assert!(why.contains("that is a thread"), "{why}");
+    drop(over);
+    thread.join().unwrap();
+    thirty_two_bits(dir, &refused);
+}
+
+/// A program with 32-bit code, where one can be made.
+fn thirty_two_bits(dir: &Path, refused: &dyn Fn(u32) -> String) {
+    let source = ".globl _start\n_start: mov $29, %eax\n int $0x80\n jmp _start\n";
+    fs::write(dir.join("small.S"), source).unwrap();
+    let made = Command::new("gcc")
+        .args(["-m32", "-nostdlib", "-static", "-o", "small", "small.S"])
+        .current_dir(dir)
+        .output();
+    let small = Command::new(dir.join("small")).spawn();
+    let (Ok(_), Ok(mut small)) = (made, small) else {
+        println!("skipped: 32-bit programs cannot be made or run here");
+        return;
+    };
+    sleep(Duration::from_millis(100));
+    if small.try_wait().unwrap().is_none() {
+        let why = refused(small.id());
+        assert!(why.contains("32-bit"), "{why}");
+    }
+    small.kill().unwrap();
+    small.wait().unwrap();
+}
+
+/// A shell records itself, with all that it starts but the recorder.
+#[test]
+fn a_shell_records_itself() {
+    let settings = Settings::from_env();
+    let scratch = Scratch::new("attach-parent", &settings);
+    let dir = scratch.path();
+    for tree in ["", "--tree"] {
+        let script = format!(
+            "\"$0\" record --force {tree} -o log -p $$ 2> said & R=$!; \
+             until grep -q recording said; do sleep 0.05; done; echo recorded; \
+             sleep 0.2; kill -USR1 $R; wait $R; echo status $?"
+        );
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .arg(&settings.scribe)
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(text, "recorded\nstatus 0\n", "{tree}: {}", said(dir));
+        fs::write(dir.join("out"), "recorded\n").unwrap();
+        replays(&settings, dir);
+    }
+}
+
+/// Memory of all kinds is in the snapshot as it was, though the program goes on while that is written; and the
+/// program does not notice that there is a copy of it.
+#[test]
+fn a_copy_is_not_noticed() {
+    let settings = Settings::from_env();
+    let scratch = Scratch::new("attach-copy", &settings);
+    let dir = scratch.path();
+    let all = Program::all("detach");
+    let found = all.iter().find(|program| program.name == "holds");
+    let mut program = Command::new(found.unwrap().case().unwrap().argv.remove(0));
+    program.current_dir(dir);
+    program.stdout(File::create(dir.join("out")).unwrap());
+    program.stderr(File::create(dir.join("err")).unwrap());
+    let mut program = program.spawn().unwrap();
+    let pid = program.id();
+    sleep(Duration::from_millis(200));
+    for round in 0..6 {
+        let parts: &[&str] = match round % 2 {
+            0 => &[],
+            _ => &["--snapshot-every", "0.3"],
+        };
+        let recorder = attach(&settings, dir, pid, parts);
+        sleep(Duration::from_millis(100 + 400 * (round % 2)));
+        kill("-USR1", recorder.id());
+        let output = recorder.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", said(dir));
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        assert_eq!(children.unwrap().trim(), "", "round {round}");
+        replays(&settings, dir);
+    }
+    kill("-TERM", pid);
+    let status = program.wait().unwrap();
+    let err = fs::read_to_string(dir.join("err")).unwrap();
+    assert!(status.success(), "{err}");
+    let out = fs::read_to_string(dir.join("out")).unwrap();
+    assert!(out.ends_with("all is well\n"), "{err}");
+}

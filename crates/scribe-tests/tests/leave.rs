@@ -104,7 +104,8 @@ fn a_program_goes_on_without_its_recorder() {
         assert_eq!(status(pid, "TracerPid:"), "0");
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         for name in ["[vdso]", "[vvar]"] {
-            assert!(maps.contains(name), "no {name} in {maps}");
+            let said = || fs::read_to_string(dir.join("err")).unwrap();
+            assert!(maps.contains(name), "no {name} in {maps}: {}", said());
         }
         for line in maps.lines() {
             let start = line.split('-').next().unwrap();
@@ -276,7 +277,9 @@ fn the_state_at_a_bookmark_is_the_recorded_one() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
     ask(&settings, "bookmark", pid);
-    assert_eq!(recorder.wait().unwrap().code(), Some(0));
+    let end = recorder.wait().unwrap();
+    let said = fs::read_to_string(dir.join("err")).unwrap();
+    assert_eq!(end.code(), Some(0), "{said}");
     let at = ["--to", "1", "--dump-memory", "replayed"];
     assert_eq!(replay(&settings, dir, &at).status.code(), Some(0));
     let mut compared = 0;

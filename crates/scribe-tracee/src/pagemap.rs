@@ -19,6 +19,9 @@ const IN_USE: u64 = 1 << 3 | 1 << 4;
 /// Regions that are asked for at once.
 const REGIONS: usize = 512;
 
+/// How much is looked at for a first page.
+const LOOK: u64 = 1 << 20;
+
 /// What is known of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
@@ -53,7 +56,7 @@ impl Pagemap {
         };
         let mut from = start;
         while end - from > LONG {
-            let Some((regions, walked)) = regions_in_use(file, from, end) else {
+            let Some((regions, walked)) = regions_in_use::<REGIONS>(file, from, end) else {
                 break;
             };
             for (start, end) in regions {
@@ -65,15 +68,52 @@ impl Pagemap {
     }
 }
 
+impl Pagemap {
+    /// The first page of `[start, end)` that is anonymous memory of this process alone.
+    pub fn first_own(&self, start: u64, end: u64) -> Option<u64> {
+        let file = self.file.as_ref()?;
+        let mut from = start;
+        while from < end {
+            let mut found = None;
+            let mut look = |at, page| {
+                if page == Page::Private {
+                    found = found.or(Some(at));
+                }
+            };
+            // Piece by piece, as it is hardly ever far.
+            let mut next = end.min(from + LOOK);
+            match regions_in_use::<1>(file, from, end) {
+                Some((regions, walked)) => match regions.first() {
+                    Some((start, stop)) => {
+                        next = *stop.min(&(start + LOOK));
+                        each_entry(file, *start, next, &mut look);
+                    }
+                    None => next = walked,
+                },
+                None => each_entry(file, from, next, &mut look),
+            }
+            if found.is_some() {
+                return found;
+            }
+            from = next.max(from + PAGE);
+        }
+        None
+    }
+}
+
 /// Regions in `[start, end)` with pages that are not absent, up to an address. `None`: this kernel
 /// cannot tell (before Linux 6.7).
-fn regions_in_use(file: &File, start: u64, end: u64) -> Option<(Vec<(u64, u64)>, u64)> {
-    let mut found = [[0u64; 3]; REGIONS];
+fn regions_in_use<const MOST: usize>(
+    file: &File,
+    start: u64,
+    end: u64,
+) -> Option<(Vec<(u64, u64)>, u64)> {
+    let mut found = [[0u64; 3]; MOST];
     // struct pm_scan_arg: size, flags, start, end, walk_end, vec, vec_len, max_pages, and masks:
     // inverted, all of, any of, returned.
     let mut arg = [0u64; 12];
     (arg[0], arg[2], arg[3]) = (96, start, end);
-    (arg[5], arg[6]) = (found.as_mut_ptr() as u64, REGIONS as u64);
+    (arg[5], arg[6]) = (found.as_mut_ptr() as u64, MOST as u64);
     (arg[10], arg[11]) = (IN_USE, IN_USE);
     // SAFETY: the structure is the one that the kernel wants, and `found` has room for so many
     // regions.

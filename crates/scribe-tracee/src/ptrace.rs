@@ -197,6 +197,11 @@ impl Stopped {
         self.set_options(seize_options() & !(libc::PTRACE_O_EXITKILL as usize))
     }
 
+    /// It is killed when its tracer ends, and reports nothing but its end.
+    pub fn only_kill(&self) -> Result<()> {
+        self.set_options(libc::PTRACE_O_EXITKILL as usize)
+    }
+
     /// It ends without a stop on its way out.
     pub fn end_unseen(&self) -> Result<()> {
         self.set_options(seize_options() & !(libc::PTRACE_O_TRACEEXIT as usize))

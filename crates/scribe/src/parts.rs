@@ -73,16 +73,31 @@ pub fn parse_name(path: &Path) -> (PathBuf, u32) {
 
 /// The first part that is still there of a log whose beginning was not kept.
 pub fn first_kept(path: &Path) -> Option<PathBuf> {
+    numbers(path)
+        .into_iter()
+        .min()
+        .map(|number| part_name(path, number))
+}
+
+/// Removes the further parts of a log that is going to be replaced: a replay would go on with them.
+pub fn remove_former(path: &Path) {
+    for number in numbers(path).into_iter().filter(|number| *number > 1) {
+        let _ = std::fs::remove_file(part_name(path, number));
+    }
+}
+
+/// Numbers of the parts that are there of a log.
+fn numbers(path: &Path) -> Vec<u32> {
     let dir = match path.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => Path::new("."),
     };
-    let entries = std::fs::read_dir(dir).ok()?.flatten();
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let parts = entries.filter_map(|entry| {
         let (first, number) = parse_name(&path.with_file_name(entry.file_name()));
         (first == path).then_some(number)
     });
-    parts.min().map(|number| part_name(path, number))
+    parts.collect()
 }
 
 /// Names of the parts that there are, the one that is being written last.
@@ -210,6 +225,19 @@ mod tests {
         for wrong in ["", "s", "0s", "-1s", "5", "5k", "99999999999999999999s"] {
             assert!(parse_keep(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn former_parts_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let names = ["a.log", "a.part2.log", "a.part9.log", "b.part2.log"];
+        names
+            .iter()
+            .for_each(|name| std::fs::write(at(name), b"x").unwrap());
+        remove_former(&at("a.log"));
+        let left = names.map(|name| at(name).exists());
+        assert_eq!(left, [true, false, false, true]);
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub fn run(args: &RecordArgs) -> Result<i32, Failure> {
         Ok(recorder) => recorder,
         Err(error) => return Err(not_started(&error, path.as_deref())),
     };
+    if let Some(path) = path.as_deref().filter(|_| args.force) {
+        crate::parts::remove_former(path);
+    }
     let pump = pump.map(Pump::started);
     match args.pid {
         Some(pid) => say(attached(pid, path.as_deref(), recorder.tasks())),
@@ -522,6 +525,18 @@ fn stats_text(stats: &RecordStats, log: &scribe_log::Stats, time: Duration) -> S
     for (name, count) in passed(stats) {
         line(&format!("  {name}"), count.to_string());
     }
+    let ms = |time: Duration| format!("{:.3} ms", time.as_secs_f64() * 1e3);
+    for (what, still) in &stats.still {
+        let name = format!("stood still, {what}");
+        match still.times {
+            1 => line(&name, ms(still.longest)),
+            times => {
+                line(&format!("{name}, times"), times.to_string());
+                line("  the longest", ms(still.longest));
+                line("  in all", ms(still.total));
+            }
+        }
+    }
     let mut places: Vec<_> = stats.unpatched.iter().collect();
     places.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
     if !places.is_empty() {
@@ -568,6 +583,10 @@ fn stats_json(
         "passed": passed(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "unpatched": stats.unpatched,
         "patched": stats.patched,
+        "stood_still": stats.still.iter().map(|(what, still)| {
+            let (total, longest) = (still.total.as_secs_f64(), still.longest.as_secs_f64());
+            (*what, serde_json::json!({"times": still.times, "seconds": total, "longest": longest}))
+        }).collect::<std::collections::BTreeMap<_, _>>(),
         "signals": stats.signals,
         "instructions": stats.instructions,
         "switches": stats.switches,

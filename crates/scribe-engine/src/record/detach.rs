@@ -12,6 +12,8 @@ impl Recorder {
     /// Ends the tracing of all tasks.
     pub(super) fn leave_program(&mut self, ids: &[u32]) -> Result<()> {
         self.log.drain_all();
+        let done = self.clear_copies();
+        self.survive(done)?;
         let mut sighands: Vec<Rc<RefCell<Dispositions>>> = Vec::new();
         for &id in ids {
             let of = self.task(id).sighand.clone();
@@ -33,6 +35,16 @@ impl Recorder {
                 let done = self.clear_space(id);
                 self.survive(done)?;
             }
+        }
+        // From here on nothing is missing for them to go on, whatever becomes of this process.
+        for &id in ids {
+            let done = self.stand_ready(id);
+            self.survive(done)?;
+        }
+        for &id in ids {
+            let stopped = self.machine.stopped(self.task(id).tid);
+            let done = stopped.and_then(|stopped| stopped.spare());
+            self.survive(done.map_err(RecordError::from))?;
         }
         // Leaders first: while they are traced the kernel keeps signals that the program ignores, and
         // wakes others of their threads for them.
@@ -105,8 +117,9 @@ impl Recorder {
         Ok(self.machine.clear_space(tid, &app, &space, None, false)?)
     }
 
-    /// Lets a task go.
-    fn leave(&mut self, id: u32) -> Result<()> {
+    /// Gives a task its own state, in a stop which it leaves as if nothing had been if its tracer ends: where it
+    /// was about to get a signal, as behind the agent's calls, the kernel would deliver that.
+    fn stand_ready(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         let mut regs = task.app;
         regs.orig_rax = u64::MAX;
@@ -121,6 +134,12 @@ impl Recorder {
             regs = again(regs, broken);
         }
         let (tid, mask) = (task.tid, task.mask);
-        Ok(self.machine.leave(tid, &regs, mask)?)
+        Ok(self.machine.stand_ready(tid, &regs, mask)?)
+    }
+
+    /// Lets a task go.
+    fn leave(&mut self, id: u32) -> Result<()> {
+        let tid = self.task(id).tid;
+        Ok(self.machine.let_go(tid)?)
     }
 }

@@ -4,7 +4,6 @@
 use super::*;
 use crate::state::{AddressSpace, memory_hash};
 use scribe_log::BookmarkTask;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 /// What the recorder is asked for from outside, by signal handlers too.
@@ -68,6 +67,8 @@ pub(super) enum Cause {
 pub(super) struct Gather {
     wanted: VecDeque<Purpose>,
     on: Option<Purpose>,
+    /// When that began.
+    since: Option<Instant>,
     /// They stand where they are to stay.
     held: BTreeSet<u32>,
     /// Taken out of their calls, or woken in a group stop.
@@ -272,6 +273,10 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.tried = None;
+            // What is left of a copy is taken away by a call of its process: later.
+            if next == Purpose::Detach && self.copies.are_in_use() {
+                return Ok(());
+            }
             self.gather.wanted.pop_front();
             let hindrance = match next {
                 Purpose::Part => self.hindrance(next).or_else(|| self.part_hindrance()),
@@ -297,6 +302,7 @@ impl Recorder {
             self.gather.on = Some(next);
             self.gather.live = matches!(next, Purpose::Bookmark(_)) && not_live.is_none();
             self.gather.not_live = not_live;
+            self.gather.since = Some(Instant::now());
             if matches!(next, Purpose::Detach | Purpose::Part) {
                 self.let_askers_go();
             }
@@ -463,7 +469,20 @@ impl Recorder {
 
     /// All are together.
     fn meet(&mut self) -> Result<()> {
-        let purpose = self.gather.on;
+        let (purpose, since) = (self.gather.on, self.gather.since.take());
+        let met = self.meet_for(purpose);
+        if let (Some(purpose), Some(since)) = (purpose, since) {
+            let what = match purpose {
+                Purpose::Bookmark(_) => "bookmark",
+                Purpose::Detach => "detach",
+                Purpose::Part => "part",
+            };
+            self.stats.stood_still(what, since);
+        }
+        met
+    }
+
+    fn meet_for(&mut self, purpose: Option<Purpose>) -> Result<()> {
         match purpose {
             Some(purpose @ (Purpose::Bookmark(_) | Purpose::Part)) => {
                 let mut answer = None;
@@ -562,7 +581,8 @@ impl Recorder {
                 let known = task.state != State::App && hashes;
                 let regs = crate::state::regs_hash(&task.app);
                 let exact = !self.wrote_early(&task.space);
-                let mem = memory_hash_if(known && first && exact, task);
+                let wanted = known && first && exact && !(periodic && tasks::takes_long(task));
+                let mem = memory_hash_if(wanted, task);
                 if let (Some(dir), Some(mem)) = (&self.options.dump, mem)
                     && let Ok(stopped) = self.machine.stopped(task.tid)
                 {

@@ -7,10 +7,11 @@ use scribe_log::{LogError, LogWriter, Stats};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The log, and the rings of all lanes.
 pub(super) struct Journal {
-    log: LogWriter,
+    log: Arc<LogWriter>,
     rings: RefCell<HashMap<u32, Rc<LaneMemory>>>,
     /// Calls that agents recorded, by number.
     calls: RefCell<HashMap<u32, u64>>,
@@ -21,7 +22,7 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn new(log: LogWriter) -> Journal {
         Journal {
-            log,
+            log: Arc::new(log),
             rings: RefCell::default(),
             calls: RefCell::default(),
             events: Cell::new(0),
@@ -113,13 +114,26 @@ impl Journal {
     }
 
     /// What is written from now on goes into another log; the result is the former one.
-    pub(super) fn replace(&mut self, log: LogWriter) -> LogWriter {
-        std::mem::replace(&mut self.log, log)
+    pub(super) fn replace(&mut self, log: LogWriter) -> Arc<LogWriter> {
+        std::mem::replace(&mut self.log, Arc::new(log))
+    }
+
+    /// The log itself, for streams that are no lanes.
+    pub(super) fn writer(&self) -> &Arc<LogWriter> {
+        &self.log
     }
 
     /// See [`LogWriter::finish`].
     pub(super) fn finish(self) -> Result<Stats, LogError> {
         self.drain_all();
-        self.log.finish()
+        finish(self.log)
+    }
+}
+
+/// Ends a log that nobody else writes to any more.
+pub(super) fn finish(log: Arc<LogWriter>) -> Result<Stats, LogError> {
+    match Arc::into_inner(log) {
+        Some(log) => log.finish(),
+        None => Ok(Stats::default()),
     }
 }

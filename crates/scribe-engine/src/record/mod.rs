@@ -64,7 +64,7 @@ use scribe_kernel::signal::{AltStack, Dispositions, Mask, SignalQueue};
 use scribe_log::{LogWriter, Record, flags};
 use scribe_tracee::{Event, Regs, Stop, Tid, WaitEvent};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -161,6 +161,28 @@ pub struct RecordStats {
     pub patched: u64,
     /// Stops at no sync point, of tasks that waited in a loop.
     pub forced: u64,
+    /// How long the whole program stood still, by what for.
+    pub still: BTreeMap<&'static str, Still>,
+}
+
+/// Times for which the whole program stood still.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Still {
+    /// How often.
+    pub times: u64,
+    /// In all.
+    pub total: Duration,
+    /// The longest of them.
+    pub longest: Duration,
+}
+
+impl RecordStats {
+    fn stood_still(&mut self, what: &'static str, since: Instant) {
+        let (still, time) = (self.still.entry(what).or_default(), since.elapsed());
+        still.times += 1;
+        still.total += time;
+        still.longest = still.longest.max(time);
+    }
 }
 
 /// What a task that waits for the token will do with it.
@@ -408,6 +430,8 @@ pub struct Recorder {
     /// The program was let go.
     detached: bool,
     part: parts::Part,
+    /// Copies of processes, whose memory is being written.
+    copies: attach::copy::Copies,
 }
 
 impl Recorder {
@@ -870,9 +894,23 @@ impl Recorder {
         }
     }
 
+    /// Says so if memory could not be written to the log.
+    fn look_at_copies(&mut self) {
+        if self.copies.failed() {
+            self.warn_once(
+                "the memory with which the log begins could not be written to it: somebody killed the copy of \
+                 the process from which it was read; the log cannot be replayed"
+                    .into(),
+            );
+        }
+    }
+
     /// Ends the log; call after [`Recorder::run`].
     pub fn finish(mut self) -> Result<(RecordStats, scribe_log::Stats)> {
         self.stats.stops = self.machine.stops;
+        self.close_former(true);
+        self.copies.finish();
+        self.look_at_copies();
         self.log.drain_all();
         self.texts.save();
         self.files.save();

@@ -5,6 +5,7 @@
 use super::start::create_log;
 use super::*;
 use crate::state::{AddressSpace, Pages, input_hash};
+use std::thread::JoinHandle;
 
 /// When a part ends, and where the next one goes.
 pub trait Parts {
@@ -24,7 +25,11 @@ pub(super) struct Part {
     began: Instant,
     /// Not to be ended before.
     not_before: Instant,
+    /// The part before, whose last records are being written, and the time that it covers.
+    closing: Option<(JoinHandle<Closed>, Duration)>,
 }
+
+type Closed = std::result::Result<scribe_log::Stats, scribe_log::LogError>;
 
 impl Part {
     pub(super) fn new() -> Part {
@@ -32,6 +37,7 @@ impl Part {
         Part {
             began: now,
             not_before: now,
+            closing: None,
         }
     }
 }
@@ -39,6 +45,11 @@ impl Part {
 impl Recorder {
     /// Whether a part is to end.
     pub(super) fn part_is_due(&mut self) -> bool {
+        self.close_former(false);
+        // Each part has all of the memory that it begins with.
+        if self.part.closing.is_some() || self.copies.are_in_use() {
+            return false;
+        }
         let (age, ready) = (self.part.began.elapsed(), self.part.not_before);
         let parts = self.options.parts.as_mut();
         parts.is_some_and(|parts| Instant::now() >= ready && parts.is_due(age))
@@ -97,6 +108,8 @@ impl Recorder {
                 return Ok(());
             }
         };
+        self.clear_copies()?;
+        self.look_at_copies();
         self.bookmark(gather::Cause::Periodic);
         self.log.drain_all();
         let events = self.stats.events;
@@ -106,18 +119,45 @@ impl Recorder {
         let before = self.log.replace(log);
         self.forget_logged();
         self.write_beginning()?;
-        // Now that the program's state is safe: a full disk ends the former part early, no more.
-        if let Err(error) = before.finish() {
+        let age = self.part.began.elapsed();
+        self.part = Part::new();
+        // The program does not wait for that.
+        let thread =
+            scribe_log::without_signals(|| std::thread::spawn(move || journal::finish(before)));
+        self.part.closing = Some((thread, age));
+        Ok(())
+    }
+
+    /// Takes note that the part before is complete; waits for that if `wait`.
+    pub(super) fn close_former(&mut self, wait: bool) {
+        let closing = self.part.closing.take();
+        let Some((thread, age)) = closing else {
+            return;
+        };
+        if !wait && !thread.is_finished() {
+            self.part.closing = Some((thread, age));
+            return;
+        }
+        // A full disk ends the former part early, no more.
+        if let Ok(Err(error)) = thread.join() {
             self.warn_once(format!(
                 "the former part of the log is not complete: {error}"
             ));
         }
-        let age = self.part.began.elapsed();
-        self.part = Part::new();
         if let Some(parts) = &mut self.options.parts {
             parts.closed(age);
         }
-        Ok(())
+    }
+
+    /// Takes away what is left of copies of processes, while all tasks stand still.
+    pub(super) fn clear_copies(&mut self) -> Result<()> {
+        let tasks = &self.tasks;
+        let of = |process: Tid| {
+            let mut all = tasks.values();
+            let task = all.find(|task| task.tgid == process && task.state != State::Exiting)?;
+            Some((task.tid, task.app))
+        };
+        Ok(self.copies.clear(&mut self.machine, of)?)
     }
 
     /// What was in the log is not in the next one.

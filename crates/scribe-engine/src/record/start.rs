@@ -312,6 +312,7 @@ impl Recorder {
             changes: Default::default(),
             detached: false,
             part: super::parts::Part::new(),
+            copies: Default::default(),
             tsc,
             xstate,
         }

@@ -13,6 +13,16 @@ const OURS: u64 = (libc::CLONE_CHILD_SETTID | libc::CLONE_UNTRACED) as u64;
 /// The time between two checksums is at least that which the last took, times this: a share of
 /// 1 %.
 pub(super) const CHECKSUM_SHARE: u32 = 100;
+/// No sooner than after this time in any case.
+const SELDOM: Duration = Duration::from_millis(5);
+/// Processes with more memory are hashed only when somebody wants that: they would stand still for longer than anybody
+/// who waits for an answer should notice.
+const MUCH: u64 = 128 << 20;
+
+/// Whether a hash of the task's memory takes long.
+pub(super) fn takes_long(task: &Task) -> bool {
+    crate::state::own_memory(task.tgid) > MUCH
+}
 
 impl Recorder {
     /// clone, fork, vfork, clone3. `flags` as clone has them; `args` is what the agent is to pass.
@@ -299,19 +309,21 @@ impl Recorder {
         }
         let task = self.task(id);
         let regs = crate::state::regs_hash(&task.app);
-        let mem = memory_hash(task.tid, &task.space.mem);
+        let all = every || at_end || !takes_long(task);
+        let mem = all.then(|| memory_hash(task.tid, &task.space.mem));
         let lane = task.lane;
-        if let Some(dir) = &self.options.dump
+        if let (Some(dir), Some(mem)) = (&self.options.dump, mem)
             && let Ok(stopped) = self.machine.stopped(task.tid)
         {
             crate::state::dump(dir, stopped, &task.space.mem, &task.app, (regs, mem));
         }
-        self.next_checksum = Instant::now() + begin.elapsed() * CHECKSUM_SHARE;
+        let now = Instant::now();
+        self.next_checksum = now + ((now - begin) * CHECKSUM_SHARE).max(SELDOM);
         self.write(
             lane,
             &Record::Checksum {
                 regs: Some(regs),
-                mem: Some(mem),
+                mem,
             },
         );
     }

@@ -84,11 +84,18 @@ impl Replayer {
                 .next()
                 .map_err(|error| ReplayError::Log(error.to_string()))?;
             let Some(record) = record else {
-                return Ok(());
+                return Err(ReplayError::Log(
+                    "it does not hold all of the memory with which it begins: its recorder was ended \
+                     before that was written"
+                        .into(),
+                ));
             };
             let Record::Blob { offset, bytes, .. } = record else {
                 continue;
             };
+            if bytes.is_empty() {
+                return Ok(());
+            }
             let at = shared
                 .iter()
                 .find(|(start, end, _)| (*start..*end).contains(&offset));

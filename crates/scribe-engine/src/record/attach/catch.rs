@@ -119,7 +119,10 @@ impl Catch {
     fn seize_all(&mut self, pid: Tid, tree: bool) -> Result<bool, String> {
         let mut processes = vec![pid];
         if tree {
-            processes.extend(proc::descendants(pid));
+            // This one may be among them: where a shell starts to record itself.
+            let own = std::process::id() as Tid;
+            let others = proc::descendants(pid).into_iter();
+            processes.extend(others.filter(|process| *process != own));
         }
         let mut new = false;
         for process in processes {
@@ -197,6 +200,12 @@ impl Catch {
                 // A fault comes up again when the instruction is executed again.
                 if signal == libc::SIGTRAP || !is_synchronous(signal, &info) {
                     thread.signals.push((signal, info));
+                    // It stays in this stop: if this process is killed now, the kernel delivers the
+                    // signal, which is not lost.
+                    thread.stopped = !thread.vfork;
+                    if thread.stopped {
+                        return Ok(());
+                    }
                 }
             }
             Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => {

@@ -8,6 +8,8 @@
 //! (with the time that is left) has it continued.
 
 mod catch;
+pub(super) mod copy;
+mod pages;
 mod proc;
 mod snapshot;
 
@@ -25,7 +27,6 @@ use scribe_kernel::signal::altstack::SS_ONSTACK;
 use scribe_syscalls::{Call, Dir};
 use scribe_tracee::inject::call_args;
 use scribe_tracee::{Mem, Rseq, maps};
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 
 /// include/uapi/asm/prctl.h (arch/x86).
@@ -61,15 +62,23 @@ impl Recorder {
         if pid == std::process::id() as Tid {
             return Err(refused("that is scribe record itself".into()).into());
         }
+        if let Some(process) = proc::process_of(pid).filter(|process| *process != pid) {
+            let why = format!("that is a thread; its process is {process}");
+            return Err(refused(why).into());
+        }
         let sud = !options.no_sud && sud_available();
         let agent_image = agent_file().map_err(setup("creating the agent's image"))?;
         let log = create_log(&target)?;
         let begin = crate::cpu::Moment::now();
+        let since = Instant::now();
         let mut catch = Catch::begin(Machine::new(sud), pid, tree).map_err(refused)?;
         let found = catch.processes();
-        let fit = found
+        let mut fit = found
             .iter()
             .try_for_each(|(process, threads)| catch.fits(*process, threads));
+        if fit.is_ok() {
+            fit = catch.claim().map_err(|error| error.to_string());
+        }
         if let Err(why) = fit {
             catch.release();
             return Err(refused(why).into());
@@ -88,6 +97,7 @@ impl Recorder {
         } = catch;
         recorder.machine = machine;
         recorder.take_over(found, threads)?;
+        recorder.stats.stood_still("attach", since);
         Ok(recorder)
     }
 
@@ -183,7 +193,6 @@ impl Recorder {
         caught: Option<Caught>,
     ) -> Result<()> {
         let stopped = self.machine.stopped(tid)?;
-        stopped.claim()?;
         let (regs, mask) = (stopped.regs()?, stopped.sigmask()?);
         // Our calls end with a trap: where that is blocked, the kernel drops its handler.
         stopped.set_sigmask(signals::kernel_mask(mask))?;
@@ -479,9 +488,8 @@ struct Found {
 }
 
 impl Catch {
-    /// Whether a process that stands still can be recorded; sees to it that none of its threads is in
-    /// the kernel's vDSO, which is going to be replaced.
-    fn fits(&mut self, process: Tid, threads: &[Tid]) -> std::result::Result<(), String> {
+    /// Whether a process that stands still can be recorded.
+    fn fits(&self, process: Tid, threads: &[Tid]) -> std::result::Result<(), String> {
         if !threads.contains(&process) {
             return Err("its first thread has ended, and only others are left".into());
         }
@@ -491,8 +499,6 @@ impl Catch {
                 _ => why,
             });
         }
-        let maps = maps::read(process);
-        let vdso = maps.iter().find(|map| map.name == "[vdso]");
         for tid in threads {
             let stopped = self.machine.stopped(*tid).map_err(|e| e.to_string())?;
             if stopped.uses_sud().unwrap_or(false) {
@@ -502,8 +508,22 @@ impl Catch {
             if stopped.regs().is_ok_and(|regs| regs.cs == 0x23) {
                 return Err("it runs 32-bit code, which Scribe does not support".into());
             }
-            if let Some(vdso) = vdso {
-                self.leave_vdso(*tid, vdso).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// From here on the threads are changed, and end with this process: all of them, before the first is. Sees
+    /// to it that none is in the kernel's vDSO, which is going to be replaced.
+    fn claim(&mut self) -> scribe_tracee::Result<()> {
+        for tid in self.threads.keys() {
+            self.machine.stopped(*tid)?.claim()?;
+        }
+        for (process, threads) in self.processes() {
+            let maps = maps::read(process);
+            if let Some(vdso) = maps.iter().find(|map| map.name == "[vdso]") {
+                for tid in threads {
+                    self.leave_vdso(tid, vdso)?;
+                }
             }
         }
         Ok(())

@@ -1,16 +1,19 @@
 //! The snapshot of processes that stand still: all that a replay needs in order to begin there.
 
 use super::super::memory::{MAP_BACKED, MAP_READ_ONLY};
+use super::copy::{Copy, Own};
+use super::pages::{Held, Sink, Stream};
 use super::*;
 use crate::record::exec::open_mapped;
-use scribe_abi::{PAGE, is_ours};
+use scribe_abi::is_ours;
 use scribe_log::{ExecMap, MapInfo, map_kind};
 use scribe_tracee::maps::Mapping;
-use scribe_tracee::pagemap::{Page, Pagemap};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use scribe_tracee::pagemap::Pagemap;
+use std::os::unix::fs::MetadataExt;
 
-/// Most memory in one record (the format's limit for a Blob).
-const PIECE: u64 = 256 << 10;
+/// Memory that cannot be read from a copy is kept up to this size, so that the program stands still no longer than
+/// copying takes; what is more is written at once.
+const HELD: usize = 256 << 20;
 
 /// What processes that share a mapping have in common; `None`: it is not shared, or nobody can write
 /// to it.
@@ -37,24 +40,47 @@ struct Described {
     shared: Option<MapInfo>,
 }
 
+/// What is known of a process's memory while its snapshot is made.
+struct Memory {
+    /// The stream that it goes into.
+    stream: u32,
+    copy: Option<Copy>,
+    /// Of the process itself.
+    pages: Pagemap,
+    /// What has to be read while it stands still.
+    held: Held,
+    /// What is read from the copy.
+    own: Vec<Own>,
+}
+
 impl Recorder {
     /// Writes the snapshot of a process, whose tasks these are, the leader first.
     pub(in crate::record) fn write_snapshot(&mut self, members: &[u32]) -> Result<()> {
         let Some(&leader) = members.first() else {
             return Ok(());
         };
-        let memory = self.next_lane;
+        let stream = self.next_lane;
         self.next_lane += 1;
         let task = self.task(leader);
-        let (tid, lane, space) = (task.tid, task.lane, task.space.clone());
+        let (tid, app, process) = (task.tid, task.app, task.tgid);
+        let (lane, space) = (task.lane, task.space.clone());
+        let ids = (process, tid);
+        let mut memory = Memory {
+            stream,
+            copy: self.copies.make(&mut self.machine, ids, &space.mem, &app)?,
+            pages: Pagemap::open(tid),
+            held: Held::default(),
+            own: Vec::new(),
+        };
+        self.take_strays(leader)?;
         let mut described = Vec::new();
         for map in maps::read(tid) {
             if is_ours(map.start, map.end) || map.start >= 1 << 47 {
                 continue;
             }
-            described.push(self.describe(leader, map, memory)?);
+            described.push(self.describe(leader, map, &mut memory)?);
         }
-        self.log.close(memory);
+        self.put_memory(memory);
         let actions = task_actions(&self.task(leader).sighand.borrow());
         for (i, &member) in members.iter().enumerate() {
             let task = self.task(member);
@@ -94,7 +120,7 @@ impl Recorder {
                         }
                     }
                     event.brk(space.brk.get());
-                    event.memory(memory);
+                    event.memory(stream);
                     event.actions(&actions);
                     event.lane(lane);
                 }
@@ -116,7 +142,7 @@ impl Recorder {
     }
 
     /// Says what a mapping is, and writes what it holds.
-    fn describe(&mut self, id: u32, map: Mapping, memory: u32) -> Result<Described> {
+    fn describe(&mut self, id: u32, map: Mapping, memory: &mut Memory) -> Result<Described> {
         let tid = self.task(id).tid;
         let kind = match map.name.as_str() {
             "[stack]" => map_kind::STACK,
@@ -144,9 +170,46 @@ impl Recorder {
             described.file = self.file_id(file, &map.name);
         }
         let all = map.ino != 0 && described.file == 0 || kind == map_kind::VDSO;
-        let opened = opened.filter(|_| described.file != 0);
-        self.put_private(id, map, opened.as_ref(), all, memory)?;
+        let of_file = described.file != 0;
+        self.put_private(id, map, of_file, all, memory);
         Ok(described)
+    }
+
+    /// Reads a mapping that is the process's own, or leaves that to its copy.
+    fn put_private(&self, id: u32, map: &Mapping, of_file: bool, all: bool, memory: &mut Memory) {
+        let mem = &self.task(id).space.mem;
+        let range = map.start..map.end;
+        match &memory.copy {
+            _ if all => memory.held.put_whole(mem, map),
+            Some(copy) if same_pages(&memory.pages, &copy.pages, &range) => {
+                memory.own.push(Own { range, of_file });
+            }
+            _ => {
+                memory.held.put_own(mem, &memory.pages, range, of_file);
+            }
+        }
+        self.make_room(memory);
+    }
+
+    /// Writes what is held if it is much.
+    fn make_room(&self, memory: &mut Memory) {
+        if memory.held.size() > HELD || memory.copy.is_none() {
+            memory.held.put_into(&mut Stream {
+                log: self.log.writer(),
+                number: memory.stream,
+            });
+        }
+    }
+
+    /// Writes the memory: now, or from the copy while the program goes on.
+    fn put_memory(&mut self, memory: Memory) {
+        let (log, number) = (self.log.writer(), memory.stream);
+        match memory.copy {
+            Some(copy) => self
+                .copies
+                .write(log, number, memory.held, copy, memory.own),
+            None => Stream { log, number }.end(),
+        }
     }
 
     /// A mapping whose memory other processes may share, with its content.
@@ -155,7 +218,7 @@ impl Recorder {
         id: u32,
         map: &Mapping,
         key: (u64, u64),
-        memory: u32,
+        memory: &mut Memory,
     ) -> Result<MapInfo> {
         let tid = self.task(id).tid;
         let number = self.shared_files.get(&key).map_or(0, |known| known.1);
@@ -170,9 +233,10 @@ impl Recorder {
             _ => len,
         };
         match &file {
-            Some(file) => self.put_file(file, map, memory),
-            None => self.put_private(id, map, None, true, memory)?,
+            Some(file) => memory.held.put_file(file, map),
+            None => memory.held.put_whole(&self.task(id).space.mem, map),
         }
+        self.make_room(memory);
         let read_only = !map.writable() && !self.may_become_writable(tid, map);
         let flags = libc::MAP_SHARED as u32 | MAP_BACKED;
         Ok(MapInfo {
@@ -192,101 +256,13 @@ impl Recorder {
         let flags = lines.find_map(|line| line.strip_prefix("VmFlags:"));
         flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "mw"))
     }
+}
 
-    /// What a file holds where it is mapped; holes are left out.
-    fn put_file(&self, file: &std::fs::File, map: &Mapping, memory: u32) {
-        let mut buf = vec![0; PIECE as usize];
-        let mut done = 0;
-        while done < map.size() {
-            let data = super::super::memory::next_data(file, map.offset + done) & !(PAGE - 1);
-            done = done.max(data.saturating_sub(map.offset));
-            let want = PIECE.min(map.size().saturating_sub(done)) as usize;
-            match file.read_at(&mut buf[..want], map.offset + done) {
-                Ok(0) | Err(_) => return,
-                Ok(got) => {
-                    self.put_memory(memory, map.start + done, &buf[..got]);
-                    done += got as u64;
-                }
-            }
-        }
-    }
-
-    /// The pages of a mapping that are the process's own; `all`: every page.
-    fn put_private(
-        &self,
-        id: u32,
-        map: &Mapping,
-        file: Option<&std::fs::File>,
-        all: bool,
-        memory: u32,
-    ) -> Result<()> {
-        let task = self.task(id);
-        let mem = &task.space.mem;
-        let mut run = map.start..map.start;
-        let mut buf = vec![0; PIECE as usize];
-        let mut put = |run: &std::ops::Range<u64>| {
-            let len = (run.end - run.start) as usize;
-            let got = mem.read_some(run.start, &mut buf[..len]);
-            // Where a file is behind it, zeros count.
-            match file {
-                Some(_) => self.put_all(memory, run.start, &buf[..got]),
-                None => self.put_memory(memory, run.start, &buf[..got]),
-            }
-        };
-        let mut add = |addr: u64| {
-            if addr != run.end || run.end - run.start >= PIECE {
-                if !run.is_empty() {
-                    put(&run);
-                }
-                run.start = addr;
-            }
-            run.end = addr + PAGE;
-        };
-        if all {
-            (map.start..map.end)
-                .step_by(PAGE as usize)
-                .for_each(&mut add);
-        } else {
-            Pagemap::open(task.tid).for_each(map.start, map.end, |addr, page| {
-                if page == Page::Private {
-                    add(addr);
-                }
-            });
-        }
-        if !run.is_empty() {
-            put(&run);
-        }
-        Ok(())
-    }
-
-    /// Memory that is zero where nothing is written of it.
-    fn put_memory(&self, memory: u32, addr: u64, bytes: &[u8]) {
-        let zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
-        let mut from = 0;
-        for (i, page) in bytes.chunks(PAGE as usize).enumerate() {
-            let at = i * PAGE as usize;
-            if zero(page) {
-                self.put_all(memory, addr + from as u64, &bytes[from..at]);
-                from = at + page.len();
-            }
-        }
-        self.put_all(memory, addr + from as u64, &bytes[from..]);
-    }
-
-    fn put_all(&self, memory: u32, addr: u64, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        self.log.append(memory, |buf| {
-            Record::Blob {
-                file: 0,
-                offset: addr,
-                bytes: bytes.into(),
-            }
-            .encode(buf);
-        });
-        self.log.maybe_flush();
-    }
+/// Whether a copy has what the process has in a private mapping: a program can forbid that (MADV_DONTFORK,
+/// MADV_WIPEONFORK).
+fn same_pages(own: &Pagemap, copied: &Pagemap, range: &std::ops::Range<u64>) -> bool {
+    let first = own.first_own(range.start, range.end);
+    first.is_none_or(|page| copied.first_own(page, page + scribe_abi::PAGE).is_some())
 }
 
 /// The actions of a process that are not the default, as the log has them.

@@ -271,6 +271,10 @@ impl Replayer {
             let task = self.task(task.task);
             task.tid != task.tgid
         });
+        for task in &tasks {
+            let done = self.stand_ready(task);
+            self.survive(done)?;
+        }
         for task in tasks {
             // One that runs already may have ended others.
             let done = self.set_free(task);

@@ -478,6 +478,12 @@ impl Replayer {
             };
             space.vvar_gap.set(own.filter(free));
         }
+        let own: Vec<Tid> = process
+            .tasks
+            .iter()
+            .map(|task| self.task(task.task).tid)
+            .collect();
+        space.unpin(own);
         let mut exe = None;
         if process.mm.len() == 11 {
             /// More than AT_VECTOR_SIZE the kernel does not take (arch/x86/include/asm/elf.h).
@@ -497,8 +503,8 @@ impl Replayer {
         Ok(self.machine.clear_space(tid, &app, &space, exe, true)?)
     }
 
-    /// Lets a task go.
-    pub(super) fn set_free(&mut self, described: &model::Task) -> Result<()> {
+    /// Gives a task its own registers.
+    pub(super) fn stand_ready(&mut self, described: &model::Task) -> Result<()> {
         let task = self.task(described.task);
         let mut regs = task.app;
         regs.orig_rax = u64::MAX;
@@ -510,8 +516,15 @@ impl Replayer {
             regs = again(regs, broken);
         }
         let (tid, mask) = (task.tid, task.mask);
-        self.machine.leave(tid, &regs, mask)?;
+        self.machine.stand_ready(tid, &regs, mask)?;
+        self.machine.stopped(tid)?.spare()?;
         Ok(())
+    }
+
+    /// Lets a task go.
+    pub(super) fn set_free(&mut self, described: &model::Task) -> Result<()> {
+        let tid = self.task(described.task).tid;
+        Ok(self.machine.let_go(tid)?)
     }
 
     /// What a replay that turns live does besides answering: the process is where it was.
