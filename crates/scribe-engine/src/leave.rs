@@ -14,7 +14,7 @@ use scribe_tracee::{Regs, Result, Rseq, Running, Tid, maps};
 use std::time::Duration;
 
 /// include/uapi/asm/prctl.h (arch/x86).
-const ARCH_MAP_VDSO_64: u64 = 0x2003;
+pub(crate) const ARCH_MAP_VDSO_64: u64 = 0x2003;
 /// Signals handed back in one batch, as far as there is room for what is known of them.
 const SIGNALS_AT_ONCE: usize = 12;
 /// Length of struct prctl_mm_map (include/uapi/linux/prctl.h): eleven addresses, the auxiliary vector, its length and
@@ -174,14 +174,13 @@ impl Machine {
 
     /// Takes what is Scribe's out of an address space, one of whose tasks this is. `exe`: the descriptor of
     /// its program, which is closed, and what the kernel is to know of it (struct prctl_mm_map, with the
-    /// auxiliary vector behind it). `keep_image`: what is in the vDSO stays, in a mapping of the kernel's.
+    /// auxiliary vector behind it).
     pub(crate) fn clear_space(
         &mut self,
         tid: Tid,
         app: &Regs,
         space: &AddressSpace,
         exe: Option<(i32, Vec<u8>)>,
-        keep_image: bool,
     ) -> Result<()> {
         let mem = &space.mem;
         space.sites.borrow_mut().restore(mem, 0, u64::MAX);
@@ -204,10 +203,6 @@ impl Machine {
                     [ARCH_MAP_VDSO_64, start - gap, 0, 0, 0, 0],
                 ),
             ];
-            let image = match keep_image {
-                true => Some(mem.read_vec(start, size as usize)?),
-                false => None,
-            };
             self.batch(tid, mem, app, &calls)?;
             if code(&maps::read(tid)) != Some((start, size)) {
                 // The kernel's own cannot be had at this place: ours stays, which needs nothing of us.
@@ -217,12 +212,9 @@ impl Machine {
                 );
                 let args = [start, size, prot, flags, u64::MAX, 0];
                 self.inject(tid, app, libc::SYS_mmap, args)?;
-                let own = || scribe_kernel::vdso::image(size as usize);
-                if let Some(image) = image.or_else(own) {
+                if let Some(image) = scribe_kernel::vdso::image(size as usize) {
                     mem.write(start, &image)?;
                 }
-            } else if let Some(image) = image {
-                mem.write(start, &image)?;
             }
         }
         // The last calls are made from memory that stays.

@@ -114,7 +114,7 @@ impl Recorder {
     fn clear_space(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         let (tid, app, space) = (task.tid, task.app, task.space.clone());
-        Ok(self.machine.clear_space(tid, &app, &space, None, false)?)
+        Ok(self.machine.clear_space(tid, &app, &space, None)?)
     }
 
     /// Gives a task its own state, in a stop which it leaves as if nothing had been if its tracer ends: where it

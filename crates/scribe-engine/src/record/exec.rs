@@ -114,11 +114,6 @@ impl Recorder {
         )?;
         space.agent.set(mapped);
         self.machine.cpuid_faults = results[0] >= 0;
-        if results[0] < 0 {
-            self.warn_once(
-                "this CPU cannot make CPUID trap: the replay needs the same kind of CPU".into(),
-            );
-        }
         space.brk.set(results[2] as u64);
         let stopped = self.machine.stopped(tid)?;
         if self.machine.sud {

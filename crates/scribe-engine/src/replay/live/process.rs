@@ -455,6 +455,43 @@ impl Replayer {
         Ok(())
     }
 
+    /// The recording's vDSO, whose functions the program has looked up, comes into a mapping that the kernel
+    /// knows as its own; the data that the kernel's functions use are not needed.
+    fn name_vdso(&mut self, id: u32, start: u64) -> Result<()> {
+        let task = self.task(id);
+        let (tid, space) = (task.tid, task.space.clone());
+        let there = maps::read(tid).into_iter().find(|map| map.start == start);
+        let Some(there) = there else {
+            return Ok(());
+        };
+        space.vdso.set((there.start, there.end));
+        let image = space.mem.read_vec(start, there.size() as usize)?;
+        self.do_call(
+            id,
+            libc::SYS_arch_prctl,
+            &[crate::leave::ARCH_MAP_VDSO_64, 0],
+        )?;
+        let maps = maps::read(tid);
+        let found = maps.iter().find(|map| map.name == "[vdso]");
+        let Some(found) = found.filter(|map| map.start != start) else {
+            return Ok(());
+        };
+        let fits = found.size() == there.size();
+        for map in maps
+            .iter()
+            .filter(|map| map.name.starts_with("[vvar") || !fits && *map == found)
+        {
+            self.do_call(id, libc::SYS_munmap, &[map.start, map.size()])?;
+        }
+        if fits {
+            let size = found.size();
+            let how = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+            self.do_call(id, libc::SYS_mremap, &[found.start, size, size, how, start])?;
+            space.mem.write(start, &image)?;
+        }
+        Ok(())
+    }
+
     /// Takes what is Scribe's out of a process, and tells the kernel what it is.
     pub(super) fn clear(&mut self, process: &model::Process) -> Result<()> {
         let id = self.leader(process);
@@ -464,20 +501,9 @@ impl Replayer {
         const VDSO: u64 = 33;
         let mut pairs = process.auxv.chunks_exact(2);
         if let Some([_, start]) = pairs.find(|pair| pair[0] == VDSO) {
-            // The recording's lies there, with functions that the program has looked up.
-            let maps = maps::read(tid);
-            let there = maps.iter().find(|map| map.start == *start);
-            space
-                .vdso
-                .set(there.map_or((0, 0), |map| (map.start, map.end)));
-            let own = AddressSpace::gap_of(&maps::read(std::process::id() as Tid));
-            let free = |gap: &u64| {
-                !maps
-                    .iter()
-                    .any(|map| map.end > start - gap && map.start < *start)
-            };
-            space.vvar_gap.set(own.filter(free));
+            self.name_vdso(id, *start)?;
         }
+        space.vvar_gap.set(None);
         let own: Vec<Tid> = process
             .tasks
             .iter()
@@ -500,7 +526,7 @@ impl Replayer {
             map.extend(auxv.iter().flat_map(|word| word.to_le_bytes()));
             exe = Some((self.exes.remove(&id).unwrap_or(-1), map));
         }
-        Ok(self.machine.clear_space(tid, &app, &space, exe, true)?)
+        Ok(self.machine.clear_space(tid, &app, &space, exe)?)
     }
 
     /// Gives a task its own registers.
