@@ -266,13 +266,20 @@ impl Recorder {
                 _ => None,
             };
             let since = *self.gather.tried.get_or_insert_with(Instant::now);
-            if not_live.is_some()
-                && next != Purpose::Bookmark(Cause::Periodic)
-                && since.elapsed() < PATIENCE
-            {
+            let patience = match next {
+                Purpose::Bookmark(Cause::Periodic) => Duration::ZERO,
+                Purpose::Bookmark(Cause::Leaving) => PATIENCE / 6,
+                _ => PATIENCE,
+            };
+            if not_live.is_some() && since.elapsed() < patience {
                 return Ok(());
             }
             self.gather.tried = None;
+            if not_live.is_some() && next == Purpose::Bookmark(Cause::Leaving) {
+                // It would serve nothing.
+                self.gather.wanted.pop_front();
+                return Ok(());
+            }
             // What is left of a copy is taken away by a call of its process: later.
             if next == Purpose::Detach && self.copies.are_in_use() {
                 return Ok(());
