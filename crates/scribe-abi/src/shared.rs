@@ -82,6 +82,9 @@ pub struct Config {
     pub mapped: [[AtomicU64; 2]; MAPPED],
     /// How many of them; more than there is room for: agents ask about every descriptor.
     pub mapped_count: AtomicU32,
+    /// Programs had restartable sequences registered before they were recorded: their libc insists that
+    /// new threads can, too, which the engine sees to.
+    pub sequences: AtomicU32,
     /// The calls of the fast path.
     pub table: FastTable,
     /// CPUID answers: leaf, subleaf, eax, ebx, ecx, edx.

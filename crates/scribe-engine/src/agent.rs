@@ -163,6 +163,11 @@ impl Shared {
         }
     }
 
+    /// rseq(2) is the engine's from now on.
+    pub fn let_sequences_through(&self) {
+        self.config().sequences.store(1, Relaxed);
+    }
+
     /// A file is mapped and shared from now on.
     pub fn mapped(&self, (dev, ino): (u64, u64)) {
         let config = self.config();

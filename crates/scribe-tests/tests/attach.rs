@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 /// When recording begins, and how long it lasts, in milliseconds.
 const POINTS: [(u64, u64); 3] = [(20, 300), (700, 700), (1500, 5000)];
 
-fn everything(dir: &Path, args: &[&str]) -> Child {
-    let all = Program::all("detach");
+/// `from`: detach, or live, which does not mind how long its waits take.
+fn everything(from: &str, dir: &Path) -> Child {
+    let all = Program::all(from);
     let found = all.iter().find(|program| program.name == "everything");
     let program = found.unwrap().case().unwrap().argv.remove(0);
     let mut command = Command::new(program);
-    command.args(args).current_dir(dir);
+    command.current_dir(dir);
     command.stdout(File::create(dir.join("out")).unwrap());
     command.stderr(File::create(dir.join("err")).unwrap());
     command.spawn().unwrap()
@@ -83,7 +84,7 @@ fn a_running_program_is_recorded_for_a_while() {
     let dir = scratch.path();
     for (start, length) in POINTS {
         for tree in [&[][..], &["--tree"]] {
-            let mut program = everything(dir, &[]);
+            let mut program = everything("detach", dir);
             sleep(Duration::from_millis(start));
             let mut recorder = attach(&settings, dir, program.id(), tree);
             sleep(Duration::from_millis(length));
@@ -109,7 +110,8 @@ fn recordings_of_a_program_follow_each_other() {
     let settings = Settings::from_env();
     let scratch = Scratch::new("attach-often", &settings);
     let dir = scratch.path();
-    let mut program = everything(dir, &[]);
+    // Its calls with a time limit begin anew with each recording.
+    let mut program = everything("live", dir);
     let mut rounds = 0;
     // Not for ever: calls with a time limit begin anew with each.
     while rounds < 10 && program.try_wait().unwrap().is_none() {
@@ -123,7 +125,9 @@ fn recordings_of_a_program_follow_each_other() {
         if recorder.try_wait().unwrap().is_none() {
             kill("-TERM", recorder.id());
         }
-        assert_eq!(recorder.wait().unwrap().code(), Some(0), "{}", said(dir));
+        let end = recorder.wait().unwrap();
+        let err = fs::read_to_string(dir.join("err")).unwrap();
+        assert_eq!(end.code(), Some(0), "{}{err}", said(dir));
         replays(&settings, dir);
         rounds += 1;
     }

@@ -118,11 +118,7 @@ fn objects_are_there_again() {
 
 #[test]
 fn a_database_is_sound() {
-    rounds(
-        "live-database",
-        &script("python3", "wal.py"),
-        &[300, 700],
-    );
+    rounds("live-database", &script("python3", "wal.py"), &[300, 700]);
 }
 
 /// Threads in calls of all kinds, handlers, timers, children; it looks at what it is in, too.

@@ -29,6 +29,9 @@ pub fn shape(area: &mut TaskArea, lane: &LaneArea, row: &FastRow) -> Attempt {
     let config = crate::config();
     match row.slow {
         by::BOTH if !carries(row, &args) => return Err((reason::CALL, counter::NO_ROW)),
+        by::REFUSED if config.sequences.load(Relaxed) != 0 => {
+            return Err((reason::CALL, counter::NO_ROW));
+        }
         // Not an address of the program's.
         by::NOTED if row.nr == ARCH_PRCTL && args[1] >= 1 << 47 => {
             return Err((reason::CALL, counter::NO_ROW));

@@ -197,6 +197,11 @@ impl Recorder {
         // Our calls end with a trap: where that is blocked, the kernel drops its handler.
         stopped.set_sigmask(signals::kernel_mask(mask))?;
         let rseq = stopped.rseq().unwrap_or_default();
+        if rseq.address != 0
+            && let Some(shared) = &self.shared
+        {
+            shared.let_sequences_through();
+        }
         let before = maps::read(tid);
         let (space, process, files) = match leader {
             Some(leader) => {
