@@ -182,11 +182,20 @@ fn the_end_of_a_recording_goes_on() {
     });
     ask(&recorder, libc::SIGUSR1);
     recorder.wait().unwrap();
-    let live = go_live(&settings, dir, &["--live-at", "end"])
-        .output()
-        .unwrap();
+    let args = ["--live-at", "end", "--record-on", "second"];
+    let live = go_live(&settings, dir, &args).output().unwrap();
     assert_eq!(live.status.code(), Some(4), "{}", text(&live.stderr));
     assert_eq!(text(&live.stdout), "1\n2\n3\n4\n5\n6\n7\n8\n");
+    // What was live was recorded in its turn.
+    let mut second = Command::new(&settings.scribe);
+    let args = ["replay", "--verify", "second"];
+    let second = second.current_dir(dir).args(args).output().unwrap();
+    assert_eq!(second.status.code(), Some(4), "{}", text(&second.stderr));
+    assert!(
+        second.stdout.ends_with(b"7\n8\n"),
+        "{}",
+        text(&second.stdout)
+    );
 }
 
 /// SIGUSR1 turns a running replay live, at the next bookmark.

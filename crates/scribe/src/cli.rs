@@ -333,6 +333,9 @@ pub struct ReplayArgs {
     /// Where what it changes of its own files goes [default: NAME.live beside the log]
     #[arg(long, value_name = "DIR")]
     pub files_dir: Option<PathBuf>,
+    /// Record what turns live from then on, into this log
+    #[arg(long, value_name = "FILE")]
+    pub record_on: Option<PathBuf>,
     /// Turn live also where something of the program cannot be brought back
     #[arg(long)]
     pub live_anyway: bool,

@@ -5,11 +5,16 @@ use crate::files;
 use crate::ui::{Failure, say};
 use scribe_engine::replay::{LiveFiles, LiveOptions, LivePoint};
 use scribe_engine::{ReplayError, Replayer};
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
 /// Somebody asked by SIGUSR1 that the replay turn live.
 pub static ASKED: AtomicBool = AtomicBool::new(false);
+/// Where the id of what was brought to life is told.
+static BIRTH: AtomicI32 = AtomicI32::new(-1);
 /// The program that was brought to life.
 static PROGRAM: AtomicI32 = AtomicI32::new(0);
 
@@ -73,18 +78,33 @@ fn free_name(log: &Path) -> PathBuf {
 
 /// Goes on in a child, as a replay that turns live leaves the namespaces that it began in; this process
 /// stays there, and says at the end which files have changed. `None`: this is the child.
-pub fn in_child(options: &LiveOptions) -> Result<Option<i32>, Failure> {
+/// `record_on`: the program is recorded from then on, into this log.
+pub fn in_child(options: &LiveOptions, record_on: Option<&Path>) -> Result<Option<i32>, Failure> {
+    let (mut born, birth) = std::io::pipe()
+        .map_err(|error| Failure::new(1, format!("cannot start the replay: {error}")))?;
     // SAFETY: there is one thread only.
     let child = unsafe { libc::fork() };
     match child {
-        0 => return Ok(None),
+        0 => {
+            BIRTH.store(birth.into_raw_fd(), Relaxed);
+            return Ok(None);
+        }
         -1 => {
             let error = std::io::Error::last_os_error();
             return Err(Failure::new(1, format!("cannot start the replay: {error}")));
         }
         _ => {}
     }
+    drop(birth);
     pass_signals_to(child);
+    let mut recorder = None;
+    if let Some(log) = record_on {
+        let mut pid = [0; 4];
+        // None comes if the replay does not get there.
+        if born.read_exact(&mut pid).is_ok() {
+            recorder = Some(record(i32::from_le_bytes(pid), log)?);
+        }
+    }
     let mut status = 0;
     // SAFETY: room for the status.
     while unsafe { libc::waitpid(child, &mut status, 0) } < 0 {
@@ -96,6 +116,9 @@ pub fn in_child(options: &LiveOptions) -> Result<Option<i32>, Failure> {
             ));
         }
     }
+    if let Some(mut recorder) = recorder {
+        let _ = recorder.wait();
+    }
     if let LiveFiles::Isolated(dir) = &options.files {
         report(dir);
     }
@@ -103,6 +126,15 @@ pub fn in_child(options: &LiveOptions) -> Result<Option<i32>, Failure> {
         true => 128 + libc::WTERMSIG(status),
         false => libc::WEXITSTATUS(status),
     }))
+}
+
+/// Records a process and its descendants.
+fn record(pid: libc::pid_t, log: &Path) -> Result<Child, Failure> {
+    let own = std::env::current_exe().unwrap_or_else(|_| "scribe".into());
+    let mut command = Command::new(own);
+    command.args(["record", "--tree", "-p", &pid.to_string(), "-o"]);
+    let failed = |error| Failure::new(1, format!("cannot record what is live now: {error}"));
+    command.arg(log).spawn().map_err(failed)
 }
 
 /// Says what the program changed in files of its own.
@@ -134,6 +166,13 @@ fn pass_signals_to(process: libc::pid_t) {
 pub fn wait(replayer: &mut Replayer, bookmark: u32) -> Result<i32, Failure> {
     pass_signals_to(replayer.live_root());
     say(format!("live at bookmark {bookmark}"));
+    let told = BIRTH.swap(-1, Relaxed);
+    if told >= 0 {
+        // SAFETY: the descriptor is ours, and in nobody else's hands.
+        let mut birth = unsafe { std::fs::File::from_raw_fd(told) };
+        // Nobody may want to know.
+        let _ = birth.write_all(&replayer.live_root().to_le_bytes());
+    }
     let failed = |error: ReplayError| Failure::new(1, error.to_string());
     Ok(replayer.wait_live().map_err(failed)?.shell_status())
 }

@@ -110,7 +110,7 @@ fn run_part(
     let backlog = args.per_task.map_or(args.backlog, |n| n.min(args.backlog));
     let live = live::options(args, path, behind);
     if let Some(how) = &live
-        && let Some(status) = live::in_child(how)?
+        && let Some(status) = live::in_child(how, args.record_on.as_deref())?
     {
         return Ok(Step::Ended(status));
     }
