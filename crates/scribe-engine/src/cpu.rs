@@ -122,7 +122,12 @@ pub type Leaf = [u32; 6];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpuid {
     leaves: Vec<Leaf>,
+    /// Programs do not see how much room the extended state needs; see [`Cpuid::hide_state_size`].
+    hides: bool,
 }
+
+/// Flag of a recording (the log's Flags section): [`Cpuid::hide_state_size`].
+pub(crate) const HIDES_STATE_SIZE: u64 = 1;
 
 impl Cpuid {
     /// This machine's answers, without what a replay could not repeat: RDRAND, RDSEED, RDPID, and
@@ -138,12 +143,43 @@ impl Cpuid {
                 ask(leaf, &mut leaves);
             }
         }
-        Cpuid { leaves }
+        Cpuid {
+            leaves,
+            hides: false,
+        }
     }
 
     /// A recorded table.
     pub fn from_leaves(leaves: Vec<Leaf>) -> Cpuid {
-        Cpuid { leaves }
+        Cpuid {
+            leaves,
+            hides: false,
+        }
+    }
+
+    /// From here on programs are told that no room is needed for the extended state (leaf 0xd), so that the
+    /// dynamic loader saves registers by FXSAVE at each lazy binding. XSAVEC writes which components are in
+    /// use, and only those: on CPUs of AMD an interruption turns that on for SSE registers that are all zero,
+    /// and their next use off. These are CPUs where CPUID does not trap, so only code that was searched for it sees this.
+    pub(crate) fn hide_state_size(&mut self) {
+        self.hides = true;
+    }
+
+    /// Whether it is hidden, and how a log says so.
+    pub(crate) fn flags(&self) -> u64 {
+        if self.hides { HIDES_STATE_SIZE } else { 0 }
+    }
+
+    /// The table as programs see it.
+    pub(crate) fn shown(&self) -> Vec<Leaf> {
+        let show = |entry: &Leaf| {
+            let [leaf, sub, eax, ebx, ecx, edx] = *entry;
+            match (leaf, sub) {
+                (0xd, 0) if self.hides => [leaf, sub, eax, 0, 0, edx],
+                _ => [leaf, sub, eax, ebx, ecx, edx],
+            }
+        };
+        self.leaves.iter().map(show).collect()
     }
 
     /// The table, for the log.
@@ -175,7 +211,11 @@ impl Cpuid {
 
     /// Puts the answer to a CPUID that is executed with these registers into them.
     pub fn fill(&self, regs: &mut Regs) {
-        let [a, b, c, d] = self.answer(regs.rax as u32, regs.rcx as u32);
+        let (leaf, sub) = (regs.rax as u32, regs.rcx as u32);
+        let [a, mut b, mut c, d] = self.answer(leaf, sub);
+        if self.hides && (leaf, sub) == (0xd, 0) {
+            (b, c) = (0, 0);
+        }
         (regs.rax, regs.rbx) = (a.into(), b.into());
         (regs.rcx, regs.rdx) = (c.into(), d.into());
     }
@@ -186,7 +226,7 @@ impl Cpuid {
         for leaf in [1, 7, 0xd, 0x8000_0001] {
             ask(leaf, &mut leaves);
         }
-        let host = Cpuid { leaves };
+        let host = Cpuid::from_leaves(leaves);
         // Leaf 1 ecx/edx, leaf 7 ebx/ecx/edx, 0xd.0 eax (XCR0 bits), 0x80000001 ecx/edx.
         for (leaf, sub, register) in [
             (1, 0, 2),

@@ -26,6 +26,12 @@ fn set(faults: bool) -> bool {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_CPUID, u64::from(!faults)) == 0 }
 }
 
+/// Whether this CPU, and kernel, can make CPUID fault.
+pub(crate) fn is_possible() -> bool {
+    // To allow what is allowed is refused where it cannot be forbidden.
+    FAULTS.get() || set(false)
+}
+
 /// Makes CPUID fault in this thread, until [`end`].
 pub(crate) fn begin() {
     if FAULTS.get() {

@@ -262,13 +262,16 @@ impl Recorder {
         tsc: scribe_abi::shared::Tsc,
     ) -> Recorder {
         let shared = agent::shared(&options, sud);
-        let cpuid = Cpuid::host();
+        let mut cpuid = Cpuid::host();
+        if !crate::faulting::is_possible() {
+            cpuid.hide_state_size();
+        }
         let xstate = XstateLayout::from_cpuid(|leaf, sub| {
             let r = std::arch::x86_64::__cpuid_count(leaf, sub);
             [r.eax, r.ebx, r.ecx, r.edx]
         });
         if let Some(shared) = &shared {
-            shared.set_cpuid(cpuid.leaves());
+            shared.set_cpuid(&cpuid.shown());
             shared.set_tsc(tsc);
         }
         Recorder {
@@ -345,6 +348,7 @@ impl Recorder {
             .collect();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let level = self.options.level;
+        let flags = self.cpuid.flags();
         let stdio: Vec<(i32, u32)> = (0..3).map(|fd| (fd, stdio_kind_of(fd))).collect();
         self.log.append(META, |buf| {
             let mut start = scribe_log::begin_start(buf);
@@ -354,6 +358,7 @@ impl Recorder {
             start.realtime(now.map_or(0, |d| d.as_nanos() as i64));
             start.level(level);
             start.cpuid(&leaves);
+            start.flags(flags);
             for (fd, kind) in stdio {
                 start.stdio(fd, kind, b"");
             }

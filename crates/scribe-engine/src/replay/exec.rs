@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::agent::BRK;
+use crate::cpu::HIDES_STATE_SIZE;
 use crate::machine::InjectedCall;
 use crate::pin::LONG_TEXT;
 use crate::record::exec::{path_of, shared_calls, traps};
@@ -20,6 +21,7 @@ impl Replayer {
         let mut meta = log.lane(scribe_log::META);
         let mut cpuid = Cpuid::default();
         let mut roots = Vec::new();
+        let mut hides = false;
         match meta.next().map_err(failed)? {
             Some(Record::Start(start)) => {
                 for section in &start.sections {
@@ -30,6 +32,7 @@ impl Replayer {
                                 .map(|e| [e.leaf, e.subleaf, e.eax, e.ebx, e.ecx, e.edx]);
                             cpuid = Cpuid::from_leaves(leaves.collect());
                         }
+                        Section::Flags(flags) => hides = flags & HIDES_STATE_SIZE != 0,
                         Section::Root {
                             task,
                             tid,
@@ -41,6 +44,9 @@ impl Replayer {
                 }
             }
             _ => return Err(ReplayError::Log("it has no beginning".into())),
+        }
+        if hides {
+            cpuid.hide_state_size();
         }
         if roots.is_empty() {
             return Err(ReplayError::Log("it does not name its first task".into()));
@@ -69,7 +75,7 @@ impl Replayer {
             Shared::new(0, 0).ok()
         };
         if let Some(shared) = &shared {
-            shared.set_cpuid(cpuid.leaves());
+            shared.set_cpuid(&cpuid.shown());
         }
         let files = ReplayFiles::new(&log, shared.clone());
         let mut replayer = Replayer {
