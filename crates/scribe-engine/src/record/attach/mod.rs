@@ -9,6 +9,7 @@
 
 mod catch;
 pub(super) mod copy;
+mod frames;
 mod pages;
 mod proc;
 mod snapshot;
@@ -21,6 +22,7 @@ use super::*;
 use crate::faulting::ARCH_SET_CPUID;
 use crate::machine::InjectedCall;
 use catch::{Catch, Caught};
+use frames::Code;
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS};
 use scribe_kernel::signal::Disposition;
 use scribe_kernel::signal::altstack::SS_ONSTACK;
@@ -37,6 +39,10 @@ const PR_GET_TID_ADDRESS: u64 = 40;
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 /// A function of the vDSO has some hundred instructions; it begins anew when the clock's data change.
 const VDSO_STEPS: usize = 100_000;
+/// How long it is tried to find a program outside of handlers that interrupted such a function.
+const HANDLERS: Duration = Duration::from_secs(10);
+/// Between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// Where in a page of the agent's data a thread's answers are put.
 mod answer {
@@ -71,7 +77,7 @@ impl Recorder {
         let log = create_log(&target)?;
         let begin = crate::cpu::Moment::now();
         let since = Instant::now();
-        let mut catch = Catch::begin(Machine::new(sud), pid, tree).map_err(refused)?;
+        let mut catch = catch_outside(sud, pid, tree, since).map_err(refused)?;
         let found = catch.processes();
         let mut fit = found
             .iter()
@@ -487,7 +493,55 @@ struct Found {
     instructions: (bool, bool),
 }
 
+/// Catches a program while none of its handlers has interrupted a function of the vDSO, whose rest could not be carried out
+/// any more: that never lasts long where there are few signals.
+fn catch_outside(
+    sud: bool,
+    pid: Tid,
+    tree: bool,
+    since: Instant,
+) -> std::result::Result<Catch, String> {
+    loop {
+        let mut catch = Catch::begin(Machine::new(sud), pid, tree)?;
+        let Some(tid) = catch.returns_to_vdso() else {
+            return Ok(catch);
+        };
+        catch.release();
+        if since.elapsed() > HANDLERS {
+            return Err(format!(
+                "its thread {tid} is in a signal handler that interrupted a function of the vDSO (clock_gettime, for example), \
+                 and so it was each time for {} seconds; try again",
+                HANDLERS.as_secs()
+            ));
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+}
+
 impl Catch {
+    /// A thread with a handler that is going to return into a function of the kernel's vDSO.
+    fn returns_to_vdso(&self) -> Option<Tid> {
+        for (process, threads) in self.processes() {
+            let (Ok(mem), maps) = (Mem::open(process), maps::read(process)) else {
+                continue;
+            };
+            let Some(code) = Code::find(&mem, &maps) else {
+                continue;
+            };
+            let returns = |tid: &Tid| {
+                let regs = self
+                    .machine
+                    .stopped(*tid)
+                    .and_then(|stopped| stopped.regs());
+                regs.is_ok_and(|regs| code.is_interrupted(&mem, &maps, regs.rsp))
+            };
+            if let Some(tid) = threads.into_iter().find(returns) {
+                return Some(tid);
+            }
+        }
+        None
+    }
+
     /// Whether a process that stands still can be recorded.
     fn fits(&self, process: Tid, threads: &[Tid]) -> std::result::Result<(), String> {
         if !threads.contains(&process) {
