@@ -349,6 +349,12 @@ fn handlers_that_interrupt_the_vdso() {
     own_program("times");
 }
 
+/// Threads whose makers had restartable sequences can have them, too.
+#[test]
+fn threads_that_make_threads() {
+    own_program("threads");
+}
+
 const PYTHON: &str = r#"
 import threading, queue, time, os, socket, random, signal, subprocess, sys
 over = threading.Event()

@@ -430,30 +430,36 @@ impl Recorder {
         tasks.any(|task| Rc::ptr_eq(&task.process, process) && task.rseq.address != 0)
     }
 
-    /// rseq(2) of such a process: registered with the kernel when the program is let go. Until then the
-    /// thread finds no CPU number there, as before it registered.
-    pub(in crate::record) fn note_sequences(&mut self, id: u32, call: &Call) -> i64 {
+    /// rseq(2) of such a process: registered with the kernel when the program is let go. Until then the thread finds what
+    /// the kernel writes for one that is not registered: CPU 0 to begin with, and -1, so that no sequence is carried out, as
+    /// nobody watches over it. What is to be written where; or an error.
+    pub(in crate::record) fn note_sequences(
+        &mut self,
+        id: u32,
+        call: &Call,
+    ) -> std::result::Result<(u64, [u8; 8]), i32> {
+        const NOT_REGISTERED: [u8; 8] = (0xffff_ffff_u64 << 32).to_le_bytes();
         let [address, size, flags, signature, ..] = call.args;
-        let task = self.task_mut(id);
-        let known = task.rseq;
-        let leaves = flags as u32 == RSEQ_FLAG_UNREGISTER as u32;
-        match known.address {
-            _ if flags as u32 != 0 && !leaves => -i64::from(libc::EINVAL),
-            0 if leaves => -i64::from(libc::EINVAL),
-            0 => {
-                task.rseq = Rseq {
-                    address,
-                    size: size as u32,
-                    signature: signature as u32,
-                };
-                0
+        let (size, flags, signature) = (size as u32, flags as u32, signature as u32);
+        let new = Rseq {
+            address,
+            size,
+            signature,
+        };
+        let known = self.task(id).rseq;
+        let noted = match u64::from(flags) {
+            0 if known.address != 0 => return Err(libc::EBUSY),
+            0 => new,
+            RSEQ_FLAG_UNREGISTER if known.address != 0 && known.address == address => {
+                Rseq::default()
             }
-            _ if !leaves => -i64::from(libc::EBUSY),
-            _ => {
-                task.rseq = Rseq::default();
-                0
-            }
+            _ => return Err(libc::EINVAL),
+        };
+        if !self.write_for(id, address, &NOT_REGISTERED) {
+            return Err(libc::EFAULT);
         }
+        self.task_mut(id).rseq = noted;
+        Ok((address, NOT_REGISTERED))
     }
 
     /// The call that the kernel would continue by restart_syscall(2) is continued that way, unless it
