@@ -25,6 +25,8 @@ pub const CHECKSUM: u8 = 10;
 pub const SIGNAL_AT_ENTRY: u8 = 1;
 /// See [`SIGNAL_AT_ENTRY`].
 pub const SIGNAL_SYNC: u8 = 2;
+/// Flag of signals before whose handler the task returns from the function in which it stands.
+pub const SIGNAL_RETURNS: u8 = 4;
 /// Flag of ends from outside.
 pub const EXIT_ASYNC: u8 = 2;
 /// Length of a section's head: tag (1 byte), length (3).

@@ -203,6 +203,7 @@ impl Machine {
                     [ARCH_MAP_VDSO_64, start - gap, 0, 0, 0, 0],
                 ),
             ];
+            let held = mem.read_vec(start, size as usize).ok();
             self.batch(tid, mem, app, &calls)?;
             if code(&maps::read(tid)) != Some((start, size)) {
                 // The kernel's own cannot be had at this place: ours stays, which needs nothing of us.
@@ -212,8 +213,15 @@ impl Machine {
                 );
                 let args = [start, size, prot, flags, u64::MAX, 0];
                 self.inject(tid, app, libc::SYS_mmap, args)?;
-                if let Some(image) = scribe_kernel::vdso::image(size as usize) {
+                let own = || scribe_kernel::vdso::image(size as usize);
+                if let Some(image) = held.or_else(own) {
                     mem.write(start, &image)?;
+                }
+            } else if let Some(held) = held {
+                // The program has looked up where the functions are: if it began with ours, the kernel's are elsewhere.
+                let kernels = mem.read_vec(start, size as usize)?;
+                if scribe_kernel::vdso::replaced(&kernels).as_ref() != Some(&held) {
+                    mem.write(start, &held)?;
                 }
             }
         }

@@ -202,12 +202,36 @@ fn verdef(name: u32, hash: u32, flags: u16, index: u16, last: bool) -> Vec<u8> {
     out
 }
 
+const RET: u8 = 0xc3;
+
+/// A function that is a plain system call: mov $nr, %eax; syscall; ret.
+fn plain(nr: u32) -> [u8; STUB_CODE] {
+    let mut code = [0xb8, 0, 0, 0, 0, 0x0f, 0x05, RET];
+    code[1..5].copy_from_slice(&nr.to_le_bytes());
+    code
+}
+
+/// What we put in place of a function of the vDSO; `None`: nothing.
+fn code_of(name: &str) -> Option<Vec<u8>> {
+    let mut functions = FUNCTIONS.iter();
+    if let Some(function) = functions.find(|f| f.name == name || f.alias() == name) {
+        return Some(plain(function.nr).to_vec());
+    }
+    if name != "__vdso_getrandom" && name != "getrandom" {
+        return None;
+    }
+    // Its last argument asks for parameters if it is all ones, which the call does not know (-ENOSYS): cmp $-1, %r8; je;
+    // ...; mov $-38, %rax; ret
+    let mut code = vec![0x49, 0x83, 0xf8, 0xff, 0x74, 0x08];
+    code.extend(plain(libc::SYS_getrandom as u32));
+    code.extend([0x48, 0xc7, 0xc0, 0xda, 0xff, 0xff, 0xff, RET]);
+    Some(code)
+}
+
 fn text() -> Vec<u8> {
     let mut out = vec![];
     for f in FUNCTIONS {
-        out.push(0xb8);
-        out.extend(f.nr.to_le_bytes());
-        out.extend([0x0f, 0x05, 0xc3]);
+        out.extend(plain(f.nr));
         out.resize(out.len().next_multiple_of(STUB_SIZE), 0xcc);
     }
     out
@@ -316,30 +340,44 @@ pub fn image(len: usize) -> Option<Vec<u8>> {
     })
 }
 
+/// What a task still has to do in a function of ours in which it stands, behind the first instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// All but a beginning that may be done again, which is so long.
+    Rest(u8),
+    /// The `ret`.
+    Return,
+}
+
+/// Where in a function of ours a place of an image lies, which is [`image`] or [`replaced`]. `None`: in none, or at its first
+/// instruction. The image may have changed where its functions are.
+pub fn inside(image: &[u8], place: usize) -> Option<Inside> {
+    let (name, at) = functions_of(image)?
+        .into_iter()
+        .filter_map(|(name, start, size)| Some((name, place.checked_sub(start)?, size)))
+        .find_map(|(name, at, size)| (at < size).then_some((name, at)))?;
+    match (at, *code_of(&name)?.get(at)?) {
+        (0, _) => None,
+        // In none of them is a byte in the middle of an instruction like this one.
+        (_, RET) => Some(Inside::Return),
+        _ => Some(Inside::Rest(at as u8)),
+    }
+}
+
+/// Where the functions of an image begin.
+pub fn starts(image: &[u8]) -> Vec<usize> {
+    let functions = functions_of(image).unwrap_or_default().into_iter();
+    functions.map(|(_, start, _)| start).collect()
+}
+
 /// The kernel's own image with each function replaced by its plain system call, where it stands: for a
 /// program that runs already and has looked up their addresses. `None`: this is no image of a vDSO.
 pub fn replaced(image: &[u8]) -> Option<Vec<u8>> {
-    // mov $nr, %eax; syscall; ret
-    let stub = |nr: u32| {
-        let mut code = [0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xc3];
-        code[1..5].copy_from_slice(&nr.to_le_bytes());
-        code.to_vec()
-    };
-    // getrandom's last argument asks for parameters if it is all ones, which the call does not know
-    // (-ENOSYS): cmp $-1, %r8; je; ...; mov $-38, %rax; ret
-    let mut random = vec![0x49, 0x83, 0xf8, 0xff, 0x74, 0x08];
-    random.extend(stub(libc::SYS_getrandom as u32));
-    random.extend([0x48, 0xc7, 0xc0, 0xda, 0xff, 0xff, 0xff, 0xc3]);
     let mut out = image.to_vec();
     let mut replaced = 0;
     for (name, value, size) in functions_of(image)? {
-        let code = match FUNCTIONS
-            .iter()
-            .find(|f| f.name == name || f.alias() == name)
-        {
-            Some(function) => stub(function.nr),
-            None if name == "__vdso_getrandom" || name == "getrandom" => random.clone(),
-            None => continue,
+        let Some(code) = code_of(&name) else {
+            continue;
         };
         if size < code.len() {
             return None;

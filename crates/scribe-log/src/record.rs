@@ -262,7 +262,7 @@ impl<'a> Record<'a> {
                 bytes: c.rest().into(),
             },
             kind::SIGNAL => {
-                let action = rd!(c.u32()) as u8;
+                let [action, back, ..] = rd!(c.u32()).to_le_bytes();
                 let info = c.rest();
                 if info.len() > 128 {
                     return Err(RecordError("siginfo too long"));
@@ -270,6 +270,7 @@ impl<'a> Record<'a> {
                 Record::Signal(Signal {
                     signo: h.arg,
                     flags,
+                    back,
                     action,
                     info: info.into(),
                 })
@@ -444,7 +445,7 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(bytes);
             }
             Record::Signal(s) => {
-                out.extend_from_slice(&u32::from(s.action).to_le_bytes());
+                out.extend_from_slice(&[s.action, s.back, 0, 0]);
                 let n = s.info.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
                 out.extend_from_slice(&s.info[..n]);
             }

@@ -46,6 +46,8 @@ pub mod flags {
     pub const AT_ENTRY: u8 = scribe_abi::log::SIGNAL_AT_ENTRY;
     /// [`super::Signal`]: a fault of the task itself.
     pub const SYNC: u8 = scribe_abi::log::SIGNAL_SYNC;
+    /// [`super::Signal`]: before the handler the task carries out the `ret` at which it stands.
+    pub const RETURNS: u8 = scribe_abi::log::SIGNAL_RETURNS;
     /// [`super::Exit`]: the whole process ends.
     pub const GROUP: u8 = 1;
     /// [`crate::Record::Checksum`]: the hash of the registers is there.
@@ -138,8 +140,10 @@ pub struct Syscall<'a> {
 pub struct Signal<'a> {
     /// Its number.
     pub signo: u16,
-    /// [`flags::AT_ENTRY`], [`flags::SYNC`].
+    /// [`flags::AT_ENTRY`], [`flags::SYNC`], [`flags::RETURNS`].
     pub flags: u8,
+    /// The handler interrupts the task as many bytes before the place where it stands.
+    pub back: u8,
     /// See [`action`].
     pub action: u8,
     /// The `siginfo_t`, without the zeros at its end.

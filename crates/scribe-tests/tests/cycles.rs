@@ -3,7 +3,8 @@
 //!
 //! `SCRIBE_CYCLES` says how often (the issue wants 100).
 
-use scribe_tests::process::{Outcome, Running, Spec, become_user, descendants, kill};
+use scribe_tests::process::{End, Outcome, Running, Spec, become_user, descendants, kill};
+use scribe_tests::program::Program;
 use scribe_tests::running::{Recording, left_of_scribe, replays, signal_state};
 use scribe_tests::scratch::Scratch;
 use scribe_tests::{Settings, installed};
@@ -326,6 +327,32 @@ fn progress(dir: &Path) -> impl Fn() -> Result<(), String> + Sync + use<> {
         }
         Ok(())
     }
+}
+
+/// One of our own programs, which goes on until it is told to end.
+fn own_program(name: &str) {
+    let mut service = Service::new(&format!("cycle-{name}"), Settings::from_env());
+    let all = Program::all("detach");
+    let program = all.iter().find(|program| program.name == name);
+    let argv = program.unwrap().case().unwrap().argv;
+    service.start(&[argv[0].to_str().unwrap()]);
+    let load = progress(service.dir());
+    load().unwrap();
+    service.cycle(false, &load);
+    let end = service.end(libc::SIGTERM);
+    assert!(end.end == End::Exit(0) && end.stderr.is_empty(), "{end:?}");
+}
+
+/// Handlers that interrupt a function of the vDSO return there, whether it is the kernel's or Scribe's meanwhile.
+#[test]
+fn handlers_that_interrupt_the_vdso() {
+    own_program("times");
+}
+
+/// Threads whose makers had restartable sequences can have them, too.
+#[test]
+fn threads_that_make_threads() {
+    own_program("threads");
 }
 
 const PYTHON: &str = r#"

@@ -123,6 +123,25 @@ fn a_program_goes_on_without_its_recorder() {
     }
 }
 
+/// A program that was recorded from its beginning has looked up where the functions of Scribe's vDSO are.
+#[test]
+fn a_program_that_began_recorded_asks_for_the_time() {
+    let settings = Settings::from_env();
+    let scratch = Scratch::new("detach-times", &settings);
+    let dir = scratch.path();
+    let program = [program("times"), "alone".into()];
+    let mut recorder = record(&settings, dir, &[], &program);
+    let pid = child_of(recorder.id());
+    sleep(Duration::from_millis(500));
+    ask(&settings, "detach", pid);
+    assert_eq!(recorder.wait().unwrap().code(), Some(0));
+    wait_for_end(pid);
+    let out = fs::read_to_string(dir.join("out")).unwrap();
+    let said = fs::read_to_string(dir.join("err")).unwrap();
+    assert!(out.contains("all is well"), "{out}{said}");
+    assert_eq!(replay(&settings, dir, &["--verify"]).status.code(), Some(0));
+}
+
 /// What a program is in natively: masks, handlers, alternate stack and limits are the kernel's again.
 #[test]
 fn the_kernel_knows_again_what_the_program_set() {

@@ -168,8 +168,12 @@ impl Recorder {
         }
         match row.class {
             Class::Refuse(_) if row.name == "rseq" && self.had_sequences(id) => {
-                let ret = self.note_sequences(id, &call);
-                self.answer(id, row, call, ret)
+                match self.note_sequences(id, &call) {
+                    Ok((address, content)) => {
+                        self.answer_with(id, row, call, 0, &[(address, &content)])
+                    }
+                    Err(errno) => self.answer(id, row, call, -i64::from(errno)),
+                }
             }
             Class::Refuse(errno) => {
                 // Every program with a recent libc asks for rseq; no need to tell.

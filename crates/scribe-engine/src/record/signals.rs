@@ -5,6 +5,7 @@ use super::*;
 use crate::regs;
 use scribe_kernel::signal::frame::{self, FaultInfo, FrameInput};
 use scribe_kernel::signal::{Action, DefaultAction, Disposition, Mask};
+use scribe_kernel::vdso::{self, Inside};
 use scribe_kernel::xstate;
 use scribe_log::{Signal, action};
 
@@ -140,8 +141,7 @@ impl Recorder {
         let action = task.sighand.borrow().what_to_do(signal as u32);
         match action {
             Action::Handler(disposition) if !blocked => {
-                self.write_signal(id, signal, &info, SYNC, 1);
-                self.enter_handler(id, signal, &info, &disposition, None)?;
+                self.enter_handler(id, signal, &info, SYNC, &disposition, None)?;
                 self.settle(id)
             }
             // A fault cannot be put off or ignored: the kernel ends the program.
@@ -342,8 +342,8 @@ impl Recorder {
                 Action::Ignore
                 | Action::Default(DefaultAction::Ignore | DefaultAction::Continue) => {}
                 Action::Handler(disposition) => {
-                    self.write_signal(id, signal, &info, flags, 1);
-                    self.enter_handler(id, signal, &info, &disposition, temporary.take())?;
+                    let mask = temporary.take();
+                    self.enter_handler(id, signal, &info, flags, &disposition, mask)?;
                     handlers += 1;
                 }
                 Action::Default(DefaultAction::Stop) => {
@@ -404,6 +404,17 @@ impl Recorder {
         flags: u8,
         action: u8,
     ) {
+        self.write_signal_at(id, signal, info, (flags, 0), action);
+    }
+
+    fn write_signal_at(
+        &mut self,
+        id: u32,
+        signal: i32,
+        info: &[u8; 128],
+        (flags, back): (u8, u8),
+        action: u8,
+    ) {
         self.stats.signals += 1;
         if matches!(action, action::TERMINATE | action::CORE) {
             self.write_death_effects(id);
@@ -417,21 +428,53 @@ impl Recorder {
         let record = Record::Signal(Signal {
             signo: signal as u16,
             flags,
+            back,
             action,
             info,
         });
         self.write(lane, &record);
     }
 
-    /// Builds the frame of a handler and sets the registers to its entry.
+    /// A handler that interrupts a function of the vDSO returns to a place outside of it, or to where the function begins: when
+    /// the program has been let go, the kernel's own functions are there, which have nothing in common with ours but that.
+    /// Moves the task there; what the replay has to know of it: flags, and by how much it was moved back.
+    fn leave_vdso(&mut self, id: u32) -> (u8, u8) {
+        let task = self.task_mut(id);
+        let (start, end) = task.space.vdso.get();
+        let app = &mut task.app;
+        if !(start..end).contains(&app.rip) {
+            return (0, 0);
+        }
+        let mem = &task.space.mem;
+        let mut image = vec![0; (end - start) as usize];
+        let got = mem.read_some(start, &mut image);
+        image.truncate(got);
+        match vdso::inside(&image, (app.rip - start) as usize) {
+            Some(Inside::Rest(back)) => {
+                app.rip -= u64::from(back);
+                (0, back)
+            }
+            Some(Inside::Return) if returns(mem, app) => (RETURNS, 0),
+            _ => (0, 0),
+        }
+    }
+
+    /// Writes that a signal comes here, builds the frame of its handler, and sets the registers to its entry.
     pub(super) fn enter_handler(
         &mut self,
         id: u32,
         signal: i32,
         info: &[u8; 128],
+        flags: u8,
         disposition: &Disposition,
         temporary: Option<u64>,
     ) -> Result<()> {
+        let (moved, back) = match flags & SYNC {
+            0 => self.leave_vdso(id),
+            _ => (0, 0),
+        };
+        let at = (flags | moved, back);
+        self.write_signal_at(id, signal, info, at, action::HANDLER);
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let entered = enter_handler(
             self.machine.stopped(task.tid)?,
@@ -462,8 +505,7 @@ impl Recorder {
                 let mut info = [0; 128];
                 info[..4].copy_from_slice(&SEGV.to_le_bytes());
                 info[8..12].copy_from_slice(&libc::SI_KERNEL.to_le_bytes());
-                self.write_signal(id, SEGV, &info, 0, action::HANDLER);
-                return self.enter_handler(id, SEGV, &info, &disposition, temporary);
+                return self.enter_handler(id, SEGV, &info, 0, &disposition, temporary);
             }
             self.record_death(id, libc::SIGSEGV, 0);
             self.die(id, libc::SIGSEGV)?;
@@ -735,6 +777,16 @@ pub(crate) fn enter_handler(
     Ok(true)
 }
 
+/// Carries out the `ret` at which a task stands. False: its stack is not there.
+pub(crate) fn returns(mem: &scribe_tracee::Mem, app: &mut Regs) -> bool {
+    let Ok(to) = mem.read_u64(app.rsp) else {
+        return false;
+    };
+    app.rip = to;
+    app.rsp += 8;
+    true
+}
+
 /// Writes to the program's memory, if the program itself could, or if its stack can grow there.
 fn put_frame(tid: Tid, mem: &scribe_tracee::Mem, addr: u64, bytes: &[u8]) -> bool {
     if scribe_tracee::write_as_allowed(tid, addr, bytes).is_ok() {
@@ -749,6 +801,7 @@ fn put_frame(tid: Tid, mem: &scribe_tracee::Mem, addr: u64, bytes: &[u8]) -> boo
 /// Flags of signal records.
 pub(crate) const AT_ENTRY: u8 = scribe_log::flags::AT_ENTRY;
 pub(crate) const SYNC: u8 = scribe_log::flags::SYNC;
+pub(crate) const RETURNS: u8 = scribe_log::flags::RETURNS;
 
 fn pop(stash: &mut SignalQueue, mask: u64) -> Option<(i32, [u8; 128])> {
     stash

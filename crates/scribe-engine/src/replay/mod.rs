@@ -26,7 +26,9 @@ use crate::agent::{Shared, TaskSlot};
 use crate::cpu::{Cpuid, Trapped};
 use crate::machine::{Go, Machine, si_code};
 use crate::record::Outcome;
-use crate::record::signals::{AT_ENTRY, HandlerEntry, SYNC, enter_handler, is_synchronous};
+use crate::record::signals::{
+    AT_ENTRY, HandlerEntry, RETURNS, SYNC, enter_handler, is_synchronous, returns,
+};
 use crate::state::AddressSpace;
 use files::ReplayFiles;
 use scribe_abi::{AGENT_BASE, ENTRY_SYSCALL};
@@ -849,6 +851,10 @@ impl Replayer {
         let Action::Handler(disposition) = task.sighand.borrow().what_to_do(signo as u32) else {
             return Err(self.diverged(id, Reason::NoHandler(signo)));
         };
+        task.app.rip = task.app.rip.wrapping_sub(signal.back.into());
+        if signal.flags & RETURNS != 0 {
+            returns(&task.space.mem, &mut task.app);
+        }
         let entered = enter_handler(
             self.machine.stopped(task.tid)?,
             &task.space.mem,

@@ -226,3 +226,19 @@ fn length() {
     assert_eq!(image(8192).unwrap()[..4096], the_image());
     assert_eq!(image(100), None);
 }
+
+#[test]
+fn what_is_left_of_a_function() {
+    let image = the_image();
+    for (_, at) in stubs() {
+        assert_eq!(inside(&image, at), None);
+        assert_eq!(inside(&image, at + 5), Some(Inside::Rest(5)));
+        assert_eq!(inside(&image, at + 7), Some(Inside::Return));
+        assert_eq!(inside(&image, at + STUB_CODE), None);
+    }
+    for (at, byte) in code_of("getrandom").unwrap().iter().enumerate() {
+        // Between instructions.
+        assert_eq!(*byte == RET, [13, 21].contains(&at), "{at}");
+    }
+    assert_eq!(inside(b"no ELF file", 3), None);
+}

@@ -225,14 +225,15 @@ pub fn record() -> impl Strategy<Value = Record<'static>> {
                 path: path.into(),
             })
         });
-    let signal = (any::<u16>(), any::<u8>(), any::<u8>(), bytes(129)).prop_map(
-        |(signo, flags, action, mut info)| {
+    let signal = (any::<u16>(), any::<[u8; 3]>(), bytes(129)).prop_map(
+        |(signo, [flags, back, action], mut info)| {
             while info.last() == Some(&0) {
                 info.pop();
             }
             Record::Signal(Signal {
                 signo,
                 flags,
+                back,
                 action,
                 info: info.into(),
             })

@@ -535,6 +535,7 @@ mod tests {
         let signal = Signal {
             signo: 17,
             flags: 0,
+            back: 0,
             action: scribe_log::action::HANDLER,
             info: info.into(),
         };

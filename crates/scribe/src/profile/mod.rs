@@ -277,6 +277,7 @@ mod tests {
                 1 => Record::Signal(Signal {
                     signo: n.value() as u16,
                     flags: 0,
+                    back: 0,
                     action: n.value() as u8,
                     info: n.bytes().into_iter().take(128).collect::<Vec<u8>>().into(),
                 }),

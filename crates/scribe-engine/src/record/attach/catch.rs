@@ -143,7 +143,7 @@ impl Catch {
                     // It has ended, or is ours by now: its parent's report tells.
                     Err(Error::Gone) => {}
                     Err(_) if proc::tracer(tid) == Some(std::process::id() as Tid) => {}
-                    Err(_) if tid != process && proc::is_zombie(tid) => {}
+                    Err(_) if tid != process && proc::is_gone(tid) => {}
                     Err(_) if process != pid && proc::is_gone(process) => {}
                     Err(error) => return Err(proc::refusal(process, tid, &error)),
                 }

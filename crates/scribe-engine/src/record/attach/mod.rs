@@ -9,6 +9,7 @@
 
 mod catch;
 pub(super) mod copy;
+mod frames;
 mod pages;
 mod proc;
 mod snapshot;
@@ -21,6 +22,7 @@ use super::*;
 use crate::faulting::ARCH_SET_CPUID;
 use crate::machine::InjectedCall;
 use catch::{Catch, Caught};
+use frames::Code;
 use scribe_abi::{AGENT_CODE_LEN, AGENT_DATA, AGENT_STRINGS};
 use scribe_kernel::signal::Disposition;
 use scribe_kernel::signal::altstack::SS_ONSTACK;
@@ -37,6 +39,10 @@ const PR_GET_TID_ADDRESS: u64 = 40;
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 /// A function of the vDSO has some hundred instructions; it begins anew when the clock's data change.
 const VDSO_STEPS: usize = 100_000;
+/// How long it is tried to find a program outside of handlers that interrupted such a function.
+const HANDLERS: Duration = Duration::from_secs(10);
+/// Between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// Where in a page of the agent's data a thread's answers are put.
 mod answer {
@@ -71,7 +77,7 @@ impl Recorder {
         let log = create_log(&target)?;
         let begin = crate::cpu::Moment::now();
         let since = Instant::now();
-        let mut catch = Catch::begin(Machine::new(sud), pid, tree).map_err(refused)?;
+        let mut catch = catch_outside(sud, pid, tree, since).map_err(refused)?;
         let found = catch.processes();
         let mut fit = found
             .iter()
@@ -424,30 +430,36 @@ impl Recorder {
         tasks.any(|task| Rc::ptr_eq(&task.process, process) && task.rseq.address != 0)
     }
 
-    /// rseq(2) of such a process: registered with the kernel when the program is let go. Until then the
-    /// thread finds no CPU number there, as before it registered.
-    pub(in crate::record) fn note_sequences(&mut self, id: u32, call: &Call) -> i64 {
+    /// rseq(2) of such a process: registered with the kernel when the program is let go. Until then the thread finds what
+    /// the kernel writes for one that is not registered: CPU 0 to begin with, and -1, so that no sequence is carried out, as
+    /// nobody watches over it. What is to be written where; or an error.
+    pub(in crate::record) fn note_sequences(
+        &mut self,
+        id: u32,
+        call: &Call,
+    ) -> std::result::Result<(u64, [u8; 8]), i32> {
+        const NOT_REGISTERED: [u8; 8] = (0xffff_ffff_u64 << 32).to_le_bytes();
         let [address, size, flags, signature, ..] = call.args;
-        let task = self.task_mut(id);
-        let known = task.rseq;
-        let leaves = flags as u32 == RSEQ_FLAG_UNREGISTER as u32;
-        match known.address {
-            _ if flags as u32 != 0 && !leaves => -i64::from(libc::EINVAL),
-            0 if leaves => -i64::from(libc::EINVAL),
-            0 => {
-                task.rseq = Rseq {
-                    address,
-                    size: size as u32,
-                    signature: signature as u32,
-                };
-                0
+        let (size, flags, signature) = (size as u32, flags as u32, signature as u32);
+        let new = Rseq {
+            address,
+            size,
+            signature,
+        };
+        let known = self.task(id).rseq;
+        let noted = match u64::from(flags) {
+            0 if known.address != 0 => return Err(libc::EBUSY),
+            0 => new,
+            RSEQ_FLAG_UNREGISTER if known.address != 0 && known.address == address => {
+                Rseq::default()
             }
-            _ if !leaves => -i64::from(libc::EBUSY),
-            _ => {
-                task.rseq = Rseq::default();
-                0
-            }
+            _ => return Err(libc::EINVAL),
+        };
+        if !self.write_for(id, address, &NOT_REGISTERED) {
+            return Err(libc::EFAULT);
         }
+        self.task_mut(id).rseq = noted;
+        Ok((address, NOT_REGISTERED))
     }
 
     /// The call that the kernel would continue by restart_syscall(2) is continued that way, unless it
@@ -487,7 +499,55 @@ struct Found {
     instructions: (bool, bool),
 }
 
+/// Catches a program while none of its handlers has interrupted a function of the vDSO, whose rest could not be carried out
+/// any more: that never lasts long where there are few signals.
+fn catch_outside(
+    sud: bool,
+    pid: Tid,
+    tree: bool,
+    since: Instant,
+) -> std::result::Result<Catch, String> {
+    loop {
+        let mut catch = Catch::begin(Machine::new(sud), pid, tree)?;
+        let Some(tid) = catch.returns_to_vdso() else {
+            return Ok(catch);
+        };
+        catch.release();
+        if since.elapsed() > HANDLERS {
+            return Err(format!(
+                "its thread {tid} is in a signal handler that interrupted a function of the vDSO (clock_gettime, for example), \
+                 and so it was each time for {} seconds; try again",
+                HANDLERS.as_secs()
+            ));
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+}
+
 impl Catch {
+    /// A thread with a handler that is going to return into a function of the kernel's vDSO.
+    fn returns_to_vdso(&self) -> Option<Tid> {
+        for (process, threads) in self.processes() {
+            let (Ok(mem), maps) = (Mem::open(process), maps::read(process)) else {
+                continue;
+            };
+            let Some(code) = Code::find(&mem, &maps) else {
+                continue;
+            };
+            let returns = |tid: &Tid| {
+                let regs = self
+                    .machine
+                    .stopped(*tid)
+                    .and_then(|stopped| stopped.regs());
+                regs.is_ok_and(|regs| code.is_interrupted(&mem, &maps, regs.rsp))
+            };
+            if let Some(tid) = threads.into_iter().find(returns) {
+                return Some(tid);
+            }
+        }
+        None
+    }
+
     /// Whether a process that stands still can be recorded.
     fn fits(&self, process: Tid, threads: &[Tid]) -> std::result::Result<(), String> {
         if !threads.contains(&process) {

@@ -26,7 +26,7 @@ pub(super) fn is_zombie(tid: Tid) -> bool {
     status(tid, "State").is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
-/// Whether there is nothing left of a process, but for what its parent has not waited for.
+/// Whether there is nothing left of a process or thread, but for what its parent has not waited for.
 pub(super) fn is_gone(pid: Tid) -> bool {
     status(pid, "State").is_none_or(|state| state.starts_with(['Z', 'X']))
 }

@@ -576,8 +576,7 @@ impl Recorder {
                     }
                 }
                 let temporary = self.tracee(id).and_then(|tracee| tracee.temporary.take());
-                self.write_signal(id, signal, info, 0, 1);
-                self.enter_handler(id, signal, info, &disposition, temporary)?;
+                self.enter_handler(id, signal, info, 0, &disposition, temporary)?;
                 if let Some(tracee) = self.tracee(id) {
                     tracee.entered = tracee.mode == Mode::Step;
                 }
