@@ -203,7 +203,7 @@ impl Maker<'_> {
                 }
                 _ => None,
             });
-        let peer = others.last();
+        let peer = others.next_back();
         let (fd, other) = match (socket.domain, peer) {
             (libc::AF_UNIX, _) => pair(socket)?,
             (_, Some(peer)) => self.through(socket, peer)?,
@@ -233,11 +233,8 @@ impl Maker<'_> {
         self.send(&other, socket)?;
         self.send(&fd, peer)?;
         if socket.unsent > 0 || peer.unsent > 0 {
-            let lost = socket.queue.is_empty() || peer.queue.is_empty();
-            if lost && socket.queue.len() + peer.queue.len() == 0 {
-                self.notes
-                    .push(format!("{}: what was under way is lost", describe(socket)));
-            }
+            self.notes
+                .push(format!("{}: what was under way is lost", describe(socket)));
         }
         shut(&fd, socket.shut);
         shut(&other, peer.shut);

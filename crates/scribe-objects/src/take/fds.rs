@@ -287,7 +287,7 @@ impl Taking<'_> {
                 from.as_raw_fd(),
                 write.as_raw_fd(),
                 1 << 30,
-                libc::SPLICE_F_NONBLOCK as u32,
+                libc::SPLICE_F_NONBLOCK,
             )
         };
         if copied <= 0 {
