@@ -193,7 +193,7 @@ impl Maker<'_> {
 
     /// One end of a connection; the other is kept until it is wanted, or closed if nobody has it.
     fn connection(&mut self, socket: &Socket) -> io::Result<OwnedFd> {
-        let others = self
+        let mut others = self
             .objects
             .open
             .iter()
