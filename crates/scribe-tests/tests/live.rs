@@ -180,6 +180,11 @@ fn the_end_of_a_recording_goes_on() {
     wait_for("output", || {
         fs::read_to_string(dir.join("out")).unwrap().contains('3')
     });
+    ask(&recorder, libc::SIGUSR2);
+    wait_for("the bookmark", || {
+        let said = fs::read_to_string(dir.join("err")).unwrap();
+        said.contains("bookmark 1")
+    });
     ask(&recorder, libc::SIGUSR1);
     recorder.wait().unwrap();
     let args = ["--live-at", "end", "--record-on", "second"];

@@ -56,8 +56,6 @@ pub(super) enum Cause {
     Asked,
     /// It came by itself.
     Periodic,
-    /// The program is about to be let go.
-    Leaving,
     /// This task asked, and waits for it in its call.
     Program(u32),
 }
@@ -145,9 +143,6 @@ impl Recorder {
                 self.gather.wanted.push_back(asked);
             }
             if requests.detach.swap(false, Relaxed) {
-                // A replay can turn live there.
-                let last = Purpose::Bookmark(Cause::Leaving);
-                self.gather.wanted.push_back(last);
                 self.gather.wanted.push_back(Purpose::Detach);
             }
         }
@@ -268,22 +263,12 @@ impl Recorder {
             let since = *self.gather.tried.get_or_insert_with(Instant::now);
             let patience = match next {
                 Purpose::Bookmark(Cause::Periodic) => Duration::ZERO,
-                Purpose::Bookmark(Cause::Leaving) => PATIENCE / 6,
                 _ => PATIENCE,
             };
             if not_live.is_some() && since.elapsed() < patience {
                 return Ok(());
             }
             self.gather.tried = None;
-            if not_live.is_some() && next == Purpose::Bookmark(Cause::Leaving) {
-                // It would serve nothing.
-                self.gather.wanted.pop_front();
-                return Ok(());
-            }
-            // What is left of a copy is taken away by a call of its process: later.
-            if next == Purpose::Detach && self.copies.are_in_use() {
-                return Ok(());
-            }
             self.gather.wanted.pop_front();
             let hindrance = match next {
                 Purpose::Part => self.hindrance(next).or_else(|| self.part_hindrance()),
@@ -298,7 +283,6 @@ impl Recorder {
             if let Some(why) = hindrance {
                 let what = match next {
                     Purpose::Detach => "the program cannot be let go",
-                    Purpose::Bookmark(Cause::Leaving) => return Ok(()),
                     Purpose::Bookmark(_) => "no bookmark can be set",
                     // It is tried again.
                     Purpose::Part => return Ok(()),
@@ -497,7 +481,7 @@ impl Recorder {
                     Purpose::Bookmark(cause) => {
                         let number = self.bookmark(cause);
                         if self.gather.live {
-                            let by_itself = matches!(cause, Cause::Periodic | Cause::Leaving);
+                            let by_itself = cause == Cause::Periodic;
                             self.write_objects(number, by_itself)?;
                         }
                         if let Cause::Program(asker) = cause {
@@ -547,7 +531,7 @@ impl Recorder {
 
     /// Writes a bookmark into each lane, with the state of its tasks. Returns its number.
     pub(super) fn bookmark(&mut self, cause: Cause) -> u32 {
-        let periodic = matches!(cause, Cause::Periodic | Cause::Leaving);
+        let periodic = cause == Cause::Periodic;
         let name = match cause {
             Cause::Program(asker) => self.gather.askers.get(&asker).cloned(),
             _ => None,
