@@ -301,13 +301,20 @@ fn the_state_at_a_bookmark_is_the_recorded_one() {
     assert_eq!(end.code(), Some(0), "{said}");
     let at = ["--to", "1", "--dump-memory", "replayed"];
     assert_eq!(replay(&settings, dir, &at).status.code(), Some(0));
+    // Registers and memory: which components of the extended state count as in use is the CPU's own affair.
+    let state = |dump: Vec<u8>| {
+        let text = String::from_utf8(dump).unwrap();
+        let (registers, memory) = text.split_once("components in use").unwrap();
+        let (_, memory) = memory.split_once('\n').unwrap();
+        format!("{registers}{memory}")
+    };
     let mut compared = 0;
     for entry in fs::read_dir(dir.join("replayed")).unwrap() {
         let name = entry.unwrap().file_name();
         let recorded = fs::read(dir.join("recorded").join(&name));
         if let Ok(recorded) = recorded {
             let replayed = fs::read(dir.join("replayed").join(&name)).unwrap();
-            assert!(recorded == replayed, "{name:?} differs");
+            assert!(state(recorded) == state(replayed), "{name:?} differs");
             compared += 1;
         }
     }
