@@ -269,6 +269,10 @@ impl Recorder {
                 return Ok(());
             }
             self.gather.tried = None;
+            // What is left of a copy is taken away by a call of its process: later.
+            if next == Purpose::Detach && self.copies.are_in_use() {
+                return Ok(());
+            }
             self.gather.wanted.pop_front();
             let hindrance = match next {
                 Purpose::Part => self.hindrance(next).or_else(|| self.part_hindrance()),
