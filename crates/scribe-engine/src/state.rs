@@ -64,16 +64,11 @@ impl AddressSpace {
     pub fn note_vdso(&self, maps: &[maps::Mapping]) {
         if let Some(vdso) = maps.iter().find(|map| map.name == "[vdso]") {
             self.vdso.set((vdso.start, vdso.end));
-            self.vvar_gap.set(Self::gap_of(maps));
+            let vvar = maps.iter().filter(|map| map.name.starts_with("[vvar"));
+            let first = vvar.map(|map| map.start).min();
+            let gap = first.and_then(|first| vdso.start.checked_sub(first));
+            self.vvar_gap.set(gap);
         }
-    }
-
-    /// How far before its vDSO the kernel puts the data that it uses.
-    pub fn gap_of(maps: &[maps::Mapping]) -> Option<u64> {
-        let vdso = maps.iter().find(|map| map.name == "[vdso]")?;
-        let vvar = maps.iter().filter(|map| map.name.starts_with("[vvar"));
-        let first = vvar.map(|map| map.start).min()?;
-        vdso.start.checked_sub(first)
     }
 
     /// The copy that fork makes.

@@ -10,22 +10,21 @@ pub mod take;
 
 pub use model::Objects;
 
-/// A zeroed structure of the kernel's.
-pub(crate) fn zeroed<T: Plain>() -> T {
-    // SAFETY: Plain types are integers and arrays of them, for which all bits zero is a value.
-    unsafe { std::mem::zeroed() }
+/// The address of a socket, or of the one that it is connected with (getsockname(2), getpeername(2)).
+pub(crate) fn address(fd: std::os::fd::RawFd, of_peer: bool) -> std::io::Result<Vec<u8>> {
+    let call = match of_peer {
+        true => libc::getpeername,
+        false => libc::getsockname,
+    };
+    let mut room = [0u8; size_of::<libc::sockaddr_storage>()];
+    let mut len = room.len() as libc::socklen_t;
+    // SAFETY: room for the length.
+    check(unsafe { call(fd, room.as_mut_ptr().cast(), &mut len) }.into())?;
+    Ok(room[..(len as usize).min(room.len())].to_vec())
 }
 
-/// Types for which all bits zero is a value.
-///
-/// # Safety
-/// Implemented only for structures of plain integers.
-pub(crate) unsafe trait Plain {}
-// SAFETY: integers and arrays of integers.
-unsafe impl Plain for libc::sockaddr_storage {}
-
 /// The result of a call, or its error.
-pub(crate) fn check(result: i64) -> std::io::Result<i64> {
+pub fn check(result: i64) -> std::io::Result<i64> {
     match result {
         0.. => Ok(result),
         _ => Err(std::io::Error::last_os_error()),

@@ -90,8 +90,6 @@ pub struct Task {
     pub pending: Vec<(i32, Vec<u8>)>,
     /// How long it has been in the call that it makes again, nanoseconds.
     pub waited: u64,
-    /// That call goes on where it was (restart_syscall(2)).
-    pub continues: bool,
 }
 
 /// A descriptor.
@@ -258,8 +256,6 @@ pub enum Kind {
     TimerFd {
         /// Its clock.
         clock: i32,
-        /// Flags of timerfd_settime(2).
-        settime: i32,
         /// Nanoseconds between.
         interval: u64,
         /// Nanoseconds left; 0: it does not run.

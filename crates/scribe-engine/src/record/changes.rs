@@ -5,7 +5,7 @@
 use super::objects::Contents;
 use super::*;
 use scribe_objects::model::Objects;
-use scribe_objects::take::{Limits, Store};
+use scribe_objects::take::Limits;
 use scribe_syscalls::Row;
 use std::path::{Path, PathBuf};
 
@@ -89,29 +89,12 @@ impl Recorder {
 
     /// Keeps what has a name.
     fn keep_before(&mut self, name: &str) {
-        let stream = self.next_lane;
-        self.next_lane += 1;
-        let mut contents = Contents {
-            log: &self.log,
-            stream,
-            next: 0,
-        };
+        let stream = self.new_stream();
+        let mut contents = Contents::new(&self.log, stream);
         let mut objects = Objects::default();
         let names = std::iter::once(name);
         self.taker.names(names, BEFORE, &mut contents, &mut objects);
-        let text = serde_json::to_vec(&objects).unwrap_or_default();
-        contents.put((stream, 0), 0, &text);
-        self.log.close(stream);
-        let bookmark = self.gather.bookmarks();
-        self.log.append(scribe_log::META, |buf| {
-            let before = true;
-            Record::Objects {
-                bookmark,
-                stream,
-                before,
-            }
-            .encode(buf);
-        });
+        self.write_description(stream, &objects, self.gather.bookmarks(), true);
     }
 }
 

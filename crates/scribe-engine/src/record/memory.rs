@@ -5,6 +5,7 @@ use super::*;
 use crate::state::for_pieces;
 use scribe_abi::{OURS, PAGE, is_ours};
 use scribe_log::MapInfo;
+use scribe_objects::take::next_data;
 use scribe_syscalls::{Call, Row};
 use scribe_tracee::maps;
 use std::os::unix::fs::MetadataExt;
@@ -502,19 +503,6 @@ pub(super) fn status_flags(tid: Tid, fd: i32) -> i32 {
     flags
         .and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok())
         .unwrap_or(0)
-}
-
-/// The place at or behind `offset` where a file has content that was written: all else is holes.
-pub(super) fn next_data(file: &std::fs::File, offset: u64) -> u64 {
-    use std::os::fd::AsRawFd;
-    // SAFETY: no memory is involved.
-    let at = unsafe { libc::lseek(file.as_raw_fd(), offset as i64, libc::SEEK_DATA) };
-    match std::io::Error::last_os_error().raw_os_error() {
-        _ if at >= 0 => at as u64,
-        Some(libc::ENXIO) => u64::MAX,
-        // A file system that does not tell.
-        _ => offset,
-    }
 }
 
 /// Start and length of what a call on an inode made of the content of a file of `size` bytes, apart

@@ -2,8 +2,10 @@
 //! replay that stops there can be turned into a living program.
 
 use super::*;
+use scribe_abi::is_ours;
 use scribe_objects::model::{self, Objects, Timer};
-use scribe_objects::take::{Limits, Store, Subject};
+use scribe_objects::take::{Limits, Mapped, Store, Subject};
+use scribe_tracee::maps;
 
 /// How much of files is kept: of those that may be written to, and of others.
 const LIMITS: Limits = Limits {
@@ -22,9 +24,19 @@ const PIECE: usize = 256 << 10;
 
 /// A stream of contents.
 pub(super) struct Contents<'a> {
-    pub log: &'a Journal,
-    pub stream: u32,
-    pub next: u32,
+    log: &'a Journal,
+    stream: u32,
+    next: u32,
+}
+
+impl Contents<'_> {
+    pub fn new(log: &Journal, stream: u32) -> Contents<'_> {
+        Contents {
+            log,
+            stream,
+            next: 0,
+        }
+    }
 }
 
 impl Store for Contents<'_> {
@@ -65,59 +77,52 @@ impl Recorder {
         if !self.all_stand() {
             return Ok(());
         }
-        let mut leaders: Vec<u32> = Vec::new();
-        for task in self.tasks.values() {
-            if task.tid == task.tgid {
-                leaders.push(task.id);
+        let processes = self.by_process();
+        let subject = |tasks: &Vec<u32>| {
+            let leader = self.task(tasks[0]);
+            Subject {
+                pid: leader.tid,
+                own: leader.ids.own(),
+                mapped: mapped(leader.tid),
             }
-        }
-        leaders.sort_by_key(|id| (self.task(*id).tid != self.root, self.task(*id).tid));
-        let subjects: Vec<Subject> = leaders
-            .iter()
-            .map(|id| {
-                let task = self.task(*id);
-                Subject {
-                    pid: task.tid,
-                    own: task.ids.own(),
-                }
-            })
-            .collect();
-        let stream = self.next_lane;
-        self.next_lane += 1;
-        let mut taker = std::mem::take(&mut self.taker);
-        let limits = if by_itself { SMALLER } else { LIMITS };
-        let mut contents = Contents {
-            log: &self.log,
-            stream,
-            next: 0,
         };
-        let mut objects = taker.take(
-            &subjects,
-            [0, 1, 2],
-            limits,
-            scribe_abi::is_ours,
-            &mut contents,
-        );
+        let subjects: Vec<Subject> = processes.iter().map(subject).collect();
+        let limits = if by_itself { SMALLER } else { LIMITS };
+        let mut taker = std::mem::take(&mut self.taker);
+        let stream = self.new_stream();
+        let mut contents = Contents::new(&self.log, stream);
+        let mut objects = taker.take(&subjects, [0, 1, 2], limits, &mut contents);
         let names = self.changes.names();
         taker.names(names, limits, &mut contents, &mut objects);
         self.taker = taker;
-        for (i, leader) in leaders.iter().enumerate() {
-            let done = self.ask_process(*leader, &mut objects.processes[i]);
+        for (tasks, process) in processes.iter().zip(&mut objects.processes) {
+            let done = self.ask_process(tasks, process);
             self.survive(done)?;
         }
-        objects.clocks = (now(libc::CLOCK_MONOTONIC), now(libc::CLOCK_BOOTTIME));
         self.name_losses(&mut objects);
         order(&mut objects);
-        let text = serde_json::to_vec(&objects).unwrap_or_default();
-        let mut contents = Contents {
-            log: &self.log,
-            stream,
-            next: 0,
-        };
-        contents.put((stream, 0), 0, &text);
+        self.write_description(stream, &objects, bookmark, false);
+        Ok(())
+    }
+
+    /// The number of a stream that is no lane.
+    pub(super) fn new_stream(&mut self) -> u32 {
+        self.next_lane += 1;
+        self.next_lane - 1
+    }
+
+    /// Ends a stream with the description to which its contents belong, and says what that is of.
+    pub(super) fn write_description(
+        &self,
+        stream: u32,
+        objects: &Objects,
+        bookmark: u32,
+        before: bool,
+    ) {
+        let text = serde_json::to_vec(objects).unwrap_or_default();
+        Contents::new(&self.log, stream).put((stream, 0), 0, &text);
         self.log.close(stream);
         self.log.append(scribe_log::META, |buf| {
-            let before = false;
             Record::Objects {
                 bookmark,
                 stream,
@@ -126,11 +131,11 @@ impl Recorder {
             .encode(buf);
         });
         self.log.maybe_flush();
-        Ok(())
     }
 
     /// What only the process can be asked, and what the engine keeps for it.
-    fn ask_process(&mut self, leader: u32, process: &mut model::Process) -> Result<()> {
+    fn ask_process(&mut self, tasks: &[u32], process: &mut model::Process) -> Result<()> {
+        let leader = tasks[0];
         self.take_strays(leader)?;
         let task = self.task(leader);
         let (tid, tgid, app, space) = (task.tid, task.tgid, task.app, task.space.clone());
@@ -188,15 +193,8 @@ impl Recorder {
                 ..timer
             });
         }
-        let mut members: Vec<u32> = self
-            .tasks
-            .values()
-            .filter(|t| t.tgid == tgid)
-            .map(|t| t.id)
-            .collect();
-        members.sort_by_key(|id| (self.task(*id).tid != tgid, *id));
-        for (i, id) in members.into_iter().enumerate() {
-            let described = self.describe_task(id, i == 0)?;
+        for (i, id) in tasks.iter().enumerate() {
+            let described = self.describe_task(*id, i == 0)?;
             process.tasks.push(described);
         }
         Ok(())
@@ -234,7 +232,6 @@ impl Recorder {
             rseq: (rseq.address, rseq.size, rseq.signature),
             pending,
             waited: call.map_or(0, |call| call.started.elapsed().as_nanos() as u64),
-            continues: call.is_some_and(|call| call.agent_nr == libc::SYS_restart_syscall as u64),
         })
     }
 
@@ -262,15 +259,23 @@ impl Recorder {
     }
 }
 
-/// Nanoseconds of a clock.
-fn now(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
+/// Files that a process has mapped, where others see what it writes.
+fn mapped(tid: Tid) -> Vec<Mapped> {
+    let shared = |map: &maps::Mapping| {
+        let nameless = map.name.starts_with("/dev/zero") || map.name.starts_with("/SYSV");
+        map.shared && map.ino != 0 && !nameless && !is_ours(map.start, map.end)
     };
-    // SAFETY: room for the answer.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    let maps = maps::read(tid).into_iter().filter(shared);
+    maps.map(|map| Mapped {
+        start: map.start,
+        end: map.end,
+        offset: map.offset,
+        prot: map.prot,
+        ino: map.ino,
+        file: exec::open_mapped(tid, &map),
+        name: map.name,
+    })
+    .collect()
 }
 
 /// Parents before their children.

@@ -172,19 +172,12 @@ impl Recorder {
 
     /// Writes the head of a log that begins here.
     fn write_beginning(&mut self) -> Result<()> {
-        let mut processes: Vec<Tid> = self.tasks.values().map(|task| task.tgid).collect();
-        processes.sort_by_key(|process| (*process != self.root, *process));
-        processes.dedup();
-        let mut members: Vec<Vec<u32>> = Vec::new();
-        let mut roots = Vec::new();
-        for process in processes {
-            let of = self.tasks.values().filter(|task| task.tgid == process);
-            let mut of: Vec<_> = of.collect();
-            of.sort_by_key(|task| (task.tid != process, task.id));
-            let leader = of[0];
-            roots.push((leader.id, leader.ids.own(), leader.lane));
-            members.push(of.iter().map(|task| task.id).collect());
-        }
+        let members = self.by_process();
+        let first = |tasks: &Vec<u32>| {
+            let leader = self.task(tasks[0]);
+            (leader.id, leader.ids.own(), leader.lane)
+        };
+        let roots: Vec<_> = members.iter().map(first).collect();
         self.write_start(&roots);
         // The task in each lane that the log is about.
         let mut current: HashMap<u32, u32> = HashMap::new();

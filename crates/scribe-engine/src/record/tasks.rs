@@ -242,6 +242,23 @@ impl Recorder {
         Ok(id)
     }
 
+    /// The tasks of each process, the first thread first; that whose end is the recording's before the others.
+    pub(super) fn by_process(&self) -> Vec<Vec<u32>> {
+        let mut all: Vec<&Task> = self.tasks.values().map(|task| &**task).collect();
+        all.sort_by_key(|task| {
+            (
+                task.tgid != self.root,
+                task.tgid,
+                task.tid != task.tgid,
+                task.id,
+            )
+        });
+        let processes = all.chunk_by(|a, b| a.tgid == b.tgid);
+        processes
+            .map(|tasks| tasks.iter().map(|task| task.id).collect())
+            .collect()
+    }
+
     /// The part of a clone event that says what was made.
     pub(super) fn spawn_of(&self, child: u32) -> Option<Spawn> {
         let task = self.tasks.get(&child)?;

@@ -10,6 +10,7 @@ use scribe_kernel::xstate;
 use scribe_log::Syscall;
 use scribe_syscalls::{Class, Dir, Plan, Slot, Special};
 use scribe_tracee::Running;
+use scribe_tracee::inject::{CLONE_ARGS, clone_args};
 
 impl Replayer {
     /// The task has made the call that the record is about, or should have.
@@ -403,14 +404,12 @@ impl Replayer {
                 };
                 let own = (really & !(libc::CLONE_PARENT | 0xff) | parent) as u64;
                 let thread = has(libc::CLONE_THREAD) || has(libc::CLONE_PARENT);
-                // struct clone_args (clone(2)): the id is the one that it had.
-                let ids = AGENT_STRINGS + 88;
                 let exits = if thread { 0 } else { exits };
-                let words = [own, 0, 0, 0, exits, 0, 0, 0, ids, 1, 0, spawn.tid as u64];
-                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-                space.mem.write(AGENT_STRINGS, &bytes)?;
+                // With the id that it had.
+                let args = clone_args(AGENT_STRINGS, own, exits, spawn.tid as u64);
+                space.mem.write(AGENT_STRINGS, &args)?;
                 let nr = libc::SYS_clone3 as u64;
-                call_regs(&base, entry, nr, &[AGENT_STRINGS, 88, 0, 0, 0, 0])
+                call_regs(&base, entry, nr, &[AGENT_STRINGS, CLONE_ARGS, 0, 0, 0, 0])
             }
         };
         let tid = self.clone_now(id, parent_tid, &regs)?;

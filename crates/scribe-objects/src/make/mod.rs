@@ -155,7 +155,6 @@ impl<'a> Maker<'a> {
                 clock,
                 interval,
                 left,
-                ..
             } => {
                 // SAFETY: plain numbers.
                 let fd = unsafe { libc::timerfd_create(*clock, nonblock | libc::TFD_CLOEXEC) };

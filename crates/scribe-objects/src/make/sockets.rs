@@ -3,7 +3,7 @@
 
 use super::{Maker, set_nonblock};
 use crate::model::{Kind, Socket};
-use crate::{check, owned};
+use crate::{address, check, owned};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -16,7 +16,7 @@ pub(super) fn describe(socket: &Socket) -> String {
         _ if socket.kind == libc::SOCK_DGRAM => "a UDP socket",
         _ => "a socket",
     };
-    match (address(&socket.name), address(&socket.peer_name)) {
+    match (readable(&socket.name), readable(&socket.peer_name)) {
         (_, Some(peer)) => format!("{kind}, connected with {peer}"),
         (Some(own), None) => format!("{kind} at {own}"),
         _ => kind.into(),
@@ -24,7 +24,7 @@ pub(super) fn describe(socket: &Socket) -> String {
 }
 
 /// An address, for people.
-fn address(bytes: &[u8]) -> Option<String> {
+fn readable(bytes: &[u8]) -> Option<String> {
     let family = i32::from(u16::from_le_bytes(bytes.get(..2)?.try_into().ok()?));
     match family {
         libc::AF_UNIX => {
@@ -88,16 +88,6 @@ fn options(fd: &OwnedFd, socket: &Socket) {
     for (level, name, value) in &socket.options {
         set(fd, *level, *name, value);
     }
-}
-
-/// Its own address now.
-fn name_of(fd: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut room = [0u8; 128];
-    let mut len = room.len() as libc::socklen_t;
-    // SAFETY: room for the length.
-    let got = unsafe { libc::getsockname(fd.as_raw_fd(), room.as_mut_ptr().cast(), &mut len) };
-    check(got.into())?;
-    Ok(room[..(len as usize).min(room.len())].to_vec())
 }
 
 fn accept(fd: &OwnedFd) -> io::Result<OwnedFd> {
@@ -350,6 +340,6 @@ fn meet(client: &Socket, server: &Socket) -> io::Result<(OwnedFd, OwnedFd)> {
     // SAFETY: plain numbers.
     check(unsafe { libc::listen(listener.as_raw_fd(), 1) }.into())?;
     let end = create(client)?;
-    connect(&end, &name_of(&listener)?)?;
+    connect(&end, &address(listener.as_raw_fd(), false)?)?;
     Ok((end, accept(&listener)?))
 }

@@ -116,7 +116,7 @@ impl Taking<'_> {
             };
         }
         if let Some(kind) = link.strip_prefix("anon_inode:") {
-            return self.anonymous(kind, info, pid, pidfd, fd);
+            return self.anonymous(kind, info, pid);
         }
         let Ok(meta) = fs::metadata(format!("/proc/{pid}/fd/{fd}")) else {
             return Kind::Other(link.into());
@@ -143,14 +143,7 @@ impl Taking<'_> {
         place.map_or_else(|| Kind::Other(link.into()), Kind::File)
     }
 
-    fn anonymous(
-        &mut self,
-        kind: &str,
-        info: &str,
-        pid: i32,
-        pidfd: Option<&OwnedFd>,
-        fd: i32,
-    ) -> Kind {
+    fn anonymous(&mut self, kind: &str, info: &str, pid: i32) -> Kind {
         let time = |name| {
             let text = line(info, name).unwrap_or_default();
             let (s, ns) = text
@@ -171,7 +164,6 @@ impl Taking<'_> {
             "[eventpoll]" => Kind::Epoll(info.lines().filter_map(watched).collect()),
             "[timerfd]" => Kind::TimerFd {
                 clock: number(info, "clockid", 10) as i32,
-                settime: number(info, "settime flags", 8) as i32,
                 interval: time("it_interval"),
                 left: match number(info, "ticks", 10) {
                     // It has expired and was not read: so it does again, at once.
@@ -189,10 +181,7 @@ impl Taking<'_> {
                 let own = ids.and_then(|ids| ids.split_whitespace().last()?.parse().ok());
                 Kind::PidFd(own.unwrap_or(-1))
             }
-            other => {
-                let _ = (pidfd, fd);
-                Kind::Other(other.trim_matches(['[', ']']).into())
-            }
+            other => Kind::Other(other.trim_matches(['[', ']']).into()),
         }
     }
 

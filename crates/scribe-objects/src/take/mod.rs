@@ -42,13 +42,34 @@ pub struct Limits {
     pub total: u64,
 }
 
-/// A process: its id here, and as it sees it itself.
-#[derive(Clone, Copy, Debug)]
+/// A process to be described.
+#[derive(Debug)]
 pub struct Subject {
-    /// Here.
+    /// Its id here.
     pub pid: i32,
-    /// Its own.
+    /// As it sees it itself.
     pub own: i32,
+    /// Files that it has mapped, where others see what it writes.
+    pub mapped: Vec<Mapped>,
+}
+
+/// A mapping of a file.
+#[derive(Debug)]
+pub struct Mapped {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Offset of its beginning in the file.
+    pub offset: u64,
+    /// PROT_ bits.
+    pub prot: u32,
+    /// Inode.
+    pub ino: u64,
+    /// The file's name, as /proc has it.
+    pub name: String,
+    /// The file, if it can be opened.
+    pub file: Option<fs::File>,
 }
 
 /// The taking that is going on.
@@ -75,24 +96,25 @@ impl Taker {
     }
 
     /// Describes these processes, which stand still. Tasks, timers and what only the process itself can be
-    /// asked are left to the caller. `ours`: whether a mapping (start, end) is none of theirs.
+    /// asked are left to the caller.
     pub fn take(
         &mut self,
         subjects: &[Subject],
         standard: [i32; 3],
         limits: Limits,
-        ours: fn(u64, u64) -> bool,
         store: &mut dyn Store,
     ) -> Objects {
         let mut taking = self.begin(subjects, standard, limits, store);
         for subject in subjects {
-            let mut process = proc::process(*subject, subjects);
+            let mut process = proc::process(subject, subjects);
             let pidfd = pidfd(subject.pid);
             taking.fds(subject.pid, pidfd.as_ref(), &mut process);
-            taking.shared(subject.pid, ours, &mut process);
+            taking.shared(subject, &mut process);
             taking.objects.processes.push(process);
         }
         taking.peers();
+        let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].map(clock);
+        taking.objects.clocks = clocks.into();
         taking.objects
     }
 
@@ -140,6 +162,17 @@ impl Taker {
             diag: None,
         }
     }
+}
+
+/// Nanoseconds of a clock.
+pub fn clock(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: room for the answer.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn pidfd(pid: i32) -> Option<OwnedFd> {
@@ -265,34 +298,27 @@ impl Taking<'_> {
     }
 
     /// Mappings of files through which the process shares memory.
-    fn shared(&mut self, pid: i32, ours: fn(u64, u64) -> bool, process: &mut Process) {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        for line in maps.lines() {
-            let Some(map) = proc::shared_mapping(line).filter(|map| !ours(map.0, map.1)) else {
-                continue;
-            };
-            let by_address = format!("/proc/{pid}/map_files/{:x}-{:x}", map.0, map.1);
-            let opened: std::io::Result<fs::File> = fs::File::open(&by_address).or_else(|_| {
-                let file = fs::File::open(format!("/proc/{pid}/root{}", map.5))?;
-                match file.metadata()?.ino() == map.4 {
-                    true => Ok(file),
-                    false => Err(std::io::ErrorKind::NotFound.into()),
+    fn shared(&mut self, subject: &Subject, process: &mut Process) {
+        for map in &subject.mapped {
+            let written = map.prot & libc::PROT_WRITE as u32 != 0;
+            let file = match &map.file {
+                Some(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => {
+                    self.file(file, &map.name, written, true)
                 }
-            });
-            let known = self.objects.files.iter().position(|file| file.ino == map.4);
-            let file = match (&opened, known) {
-                (_, Some(known)) if opened.is_err() => Some(known),
-                (Ok(file), _) if file.metadata().is_ok_and(|meta| meta.is_file()) => {
-                    self.file(file, map.5, map.3 & libc::PROT_WRITE as u32 != 0, true)
-                }
-                _ => None,
+                Some(_) => None,
+                // It may have a descriptor.
+                None => self
+                    .objects
+                    .files
+                    .iter()
+                    .position(|file| file.ino == map.ino),
             };
             if let Some(file) = file {
                 process.shared.push(Shared {
-                    start: map.0,
-                    end: map.1,
-                    offset: map.2,
-                    prot: map.3,
+                    start: map.start,
+                    end: map.end,
+                    offset: map.offset,
+                    prot: map.prot,
                     file,
                 });
             }
@@ -304,16 +330,16 @@ fn nanos(time: (i64, i64)) -> i128 {
     i128::from(time.0) * 1_000_000_000 + i128::from(time.1)
 }
 
-/// Where data begins at or behind an offset (lseek(2), SEEK_DATA).
-fn next_data(file: &fs::File, at: u64) -> u64 {
+/// The place at or behind an offset where a file has content that was written: all else is holes (lseek(2),
+/// SEEK_DATA). Moves the file's position.
+pub fn next_data(file: &fs::File, at: u64) -> u64 {
     use std::os::fd::AsRawFd;
-    // SAFETY: a valid descriptor and plain numbers. It is our own, opened anew: nobody sees its position.
+    // SAFETY: no memory is involved.
     let found = unsafe { libc::lseek(file.as_raw_fd(), at as i64, libc::SEEK_DATA) };
-    if found >= 0 {
-        return found as u64;
-    }
     match std::io::Error::last_os_error().raw_os_error() {
+        _ if found >= 0 => found as u64,
         Some(libc::ENXIO) => u64::MAX,
+        // A file system that does not tell.
         _ => at,
     }
 }

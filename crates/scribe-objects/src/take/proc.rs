@@ -31,7 +31,7 @@ fn own(status: &str, name: &str) -> i32 {
 }
 
 /// Everything that is not about descriptors, tasks or timers.
-pub(super) fn process(subject: Subject, all: &[Subject]) -> Process {
+pub(super) fn process(subject: &Subject, all: &[Subject]) -> Process {
     let pid = subject.pid;
     let status = read(pid, "status");
     let parent = numbers(&status, "PPid", 10)
@@ -172,33 +172,4 @@ pub fn timers(pid: i32) -> Vec<Timer> {
         }
     }
     all
-}
-
-/// A line of /proc/PID/maps about a mapping of a file that is shared: start, end, offset, PROT_ bits,
-/// inode, name. `None`: it is not, or is memory that has no name anywhere, or Scribe's.
-#[allow(clippy::type_complexity)]
-pub(super) fn shared_mapping(line: &str) -> Option<(u64, u64, u64, u32, u64, &str)> {
-    let mut fields = line.splitn(6, ' ');
-    let (start, end) = fields.next()?.split_once('-')?;
-    let perms = fields.next()?.as_bytes();
-    let hex = |text| u64::from_str_radix(text, 16).ok();
-    let (start, end, offset) = (hex(start)?, hex(end)?, hex(fields.next()?)?);
-    let ino = fields.nth(1)?.parse().ok()?;
-    let name = fields.next()?.trim_start();
-    let nameless = name.starts_with("/dev/zero") || name.starts_with("/SYSV");
-    if perms.get(3) != Some(&b's') || ino == 0 || nameless {
-        return None;
-    }
-    // A shared mapping of a file that may only be read needs no care: the file is there.
-    let bit = |at: usize, letter, value| {
-        if perms.get(at) == Some(&letter) {
-            value as u32
-        } else {
-            0
-        }
-    };
-    let prot = bit(0, b'r', libc::PROT_READ)
-        | bit(1, b'w', libc::PROT_WRITE)
-        | bit(2, b'x', libc::PROT_EXEC);
-    Some((start, end, offset, prot, ino, name))
 }

@@ -1,8 +1,8 @@
 //! Sockets: asked through a copy of the descriptor, which changes nothing about them.
 
 use super::{Taking, diag::Diag};
+use crate::address;
 use crate::model::{Kind, Socket};
-use crate::zeroed;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Options that are kept: level, name, length.
@@ -50,24 +50,6 @@ fn number(fd: RawFd, name: i32) -> i32 {
         .unwrap_or(0)
 }
 
-/// getsockname(2) or getpeername(2).
-fn address(fd: RawFd, of_peer: bool) -> Option<Vec<u8>> {
-    let mut room: libc::sockaddr_storage = zeroed();
-    let mut len = size_of_val(&room) as libc::socklen_t;
-    let at = (&raw mut room).cast::<libc::sockaddr>();
-    // SAFETY: room for the length.
-    let ok = unsafe {
-        match of_peer {
-            true => libc::getpeername(fd, at, &mut len),
-            false => libc::getsockname(fd, at, &mut len),
-        }
-    };
-    let len = (len as usize).min(size_of_val(&room));
-    // SAFETY: within the structure, whose bytes are all set.
-    let bytes = unsafe { std::slice::from_raw_parts((&raw const room).cast::<u8>(), len) };
-    (ok == 0).then(|| bytes.to_vec())
-}
-
 fn ioctl(fd: RawFd, what: libc::c_ulong) -> u32 {
     let mut value = 0i32;
     // SAFETY: these requests write one int.
@@ -100,7 +82,7 @@ impl Taking<'_> {
             found.listens = Some(backlog(fd, &found));
             return Kind::Socket(Box::new(found));
         }
-        let peer = address(fd, true);
+        let peer = address(fd, true).ok();
         found.connected = peer.is_some();
         found.peer_name = peer.unwrap_or_default();
         if found.domain == libc::AF_UNIX {

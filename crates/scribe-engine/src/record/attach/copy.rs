@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::state::own_memory;
 use scribe_abi::AGENT_STRINGS;
 use scribe_log::LogWriter;
+use scribe_tracee::inject::{CLONE_ARGS, clone_args};
 use scribe_tracee::pagemap::Pagemap;
 use scribe_tracee::{Error, Mem, Regs, Result, Tid};
 use std::ops::Range;
@@ -29,8 +30,6 @@ const PAUSE: Duration = Duration::from_micros(300);
 
 /// include/uapi/linux/close_range.h: without making copies of descriptors first.
 const CLOSE_RANGE_UNSHARE: u64 = 2;
-/// struct clone_args (include/uapi/linux/sched.h) has that many bytes; behind it the wanted id.
-const CLONE_ARGS: u64 = 88;
 
 /// A mapping whose pages are read from the copy.
 pub(super) struct Own {
@@ -233,13 +232,7 @@ fn kill(copy: Tid) {
 fn fork(machine: &mut Machine, tid: Tid, mem: &Mem, base: &Regs) -> Result<Option<(Tid, i64)>> {
     let flags = libc::CLONE_FILES as u64;
     for id in far_ids() {
-        // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
-        let mut args = [0u64; 12];
-        args[0] = flags;
-        args[8] = AGENT_STRINGS + CLONE_ARGS;
-        args[9] = 1;
-        args[11] = id;
-        let bytes: Vec<u8> = args.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let bytes = clone_args(AGENT_STRINGS, flags, 0, id);
         mem.write(AGENT_STRINGS, &bytes)?;
         let made = machine.inject_clone(
             tid,

@@ -37,7 +37,7 @@ pub(super) trait Sink {
         let mut done = 0;
         while done < map.size() {
             let at = map.offset + done;
-            let data = crate::record::memory::next_data(file, at) & !(PAGE - 1);
+            let data = scribe_objects::take::next_data(file, at) & !(PAGE - 1);
             done = done.max(data.saturating_sub(map.offset));
             let want = PIECE.min(map.size().saturating_sub(done)) as usize;
             match file.read_at(&mut buf[..want], map.offset + done) {

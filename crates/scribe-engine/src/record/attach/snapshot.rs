@@ -59,8 +59,7 @@ impl Recorder {
         let Some(&leader) = members.first() else {
             return Ok(());
         };
-        let stream = self.next_lane;
-        self.next_lane += 1;
+        let stream = self.new_stream();
         let task = self.task(leader);
         let (tid, app, process) = (task.tid, task.app, task.tgid);
         let (lane, space) = (task.lane, task.space.clone());

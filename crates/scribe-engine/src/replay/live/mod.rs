@@ -5,10 +5,13 @@
 //! kernel objects are made again from their description in the log, first as descriptors of ours; each
 //! process takes its own by injected calls. Then the tasks are let go as at the end of a recording.
 
+mod channel;
 mod contents;
+mod descriptors;
 mod namespace;
 mod overlay;
 mod process;
+mod release;
 
 use super::*;
 use contents::Streams;
@@ -16,7 +19,6 @@ pub(super) use namespace::Namespace;
 use scribe_objects::Objects;
 use scribe_objects::make::Maker;
 use scribe_objects::model::{Changed, Kind, Named};
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 /// Where a replay turns live.
@@ -391,9 +393,4 @@ impl Replayer {
     pub fn live_root(&self) -> Tid {
         self.root
     }
-}
-
-/// The descriptor's number, for calls.
-fn raw(fd: &impl AsRawFd) -> i32 {
-    fd.as_raw_fd()
 }

@@ -4,7 +4,9 @@
 //! it is told, waits for orphans, and goes when nobody is left. It is a copy of the replayer that makes
 //! system calls only.
 
+use super::channel::receive;
 use crate::replay::{ReplayError, Result};
+use scribe_objects::check;
 use scribe_tracee::Tid;
 use std::fs;
 use std::io;
@@ -28,13 +30,6 @@ pub(in crate::replay) struct Namespace {
 fn failed(what: &str) -> impl FnOnce(io::Error) -> ReplayError {
     let what = what.to_owned();
     move |error| ReplayError::Setup { what, error }
-}
-
-fn check(result: i64) -> io::Result<i64> {
-    match result {
-        0.. => Ok(result),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 fn pair(kind: i32) -> io::Result<[OwnedFd; 2]> {
@@ -73,14 +68,7 @@ fn set_clocks((monotonic, boottime): (u64, u64)) {
         return;
     }
     let line = |name: &str, clock, then: u64| {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: room for the answer.
-        unsafe { libc::clock_gettime(clock, &mut time) };
-        let now = time.tv_sec * 1_000_000_000 + time.tv_nsec;
-        let offset = then as i64 - now;
+        let offset = then as i64 - scribe_objects::take::clock(clock) as i64;
         let (s, ns) = (
             offset.div_euclid(1_000_000_000),
             offset.rem_euclid(1_000_000_000),
@@ -163,7 +151,7 @@ impl Namespace {
         let sent =
             unsafe { libc::send(fd, order.as_ptr().cast(), order.len(), libc::MSG_NOSIGNAL) };
         check(sent as i64).map_err(failed(&what))?;
-        let (answer, from) = self.receive().map_err(failed(&what))?;
+        let (answer, from) = receive(&self.control).map_err(failed(&what))?;
         match answer {
             [0, _] => Ok(from),
             [error, _] => Err(failed(&what)(io::Error::from_raw_os_error(-error))),
@@ -178,40 +166,6 @@ impl Namespace {
         Ok(())
     }
 
-    /// A message: two numbers, and who sent it.
-    fn receive(&self) -> io::Result<([i32; 2], Tid)> {
-        let mut numbers = [0i32; 2];
-        // Room for one struct ucred with its head (unix(7), cmsg(3)).
-        let mut control = [0u64; 8];
-        let mut part = libc::iovec {
-            iov_base: numbers.as_mut_ptr().cast(),
-            iov_len: 8,
-        };
-        // SAFETY: all it points to outlives the call.
-        unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            message.msg_iov = &mut part;
-            message.msg_iovlen = 1;
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = size_of_val(&control);
-            loop {
-                let got = libc::recvmsg(self.control.as_raw_fd(), &mut message, 0);
-                match check(got as i64) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Err(error),
-                    Ok(8) => break,
-                    Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                }
-            }
-            let head = libc::CMSG_FIRSTHDR(&message);
-            if head.is_null() || (*head).cmsg_type != libc::SCM_CREDENTIALS {
-                return Err(io::Error::other("a message without a sender"));
-            }
-            let sender: libc::ucred = std::ptr::read_unaligned(libc::CMSG_DATA(head).cast());
-            Ok((numbers, sender.pid))
-        }
-    }
-
     /// The processes are let go: they outlive this one.
     pub(in crate::replay) fn release(&self) -> Result<()> {
         let fd = self.control.as_raw_fd();
@@ -220,14 +174,15 @@ impl Namespace {
         let sent = unsafe { libc::send(fd, order.as_ptr().cast(), 8, libc::MSG_NOSIGNAL) };
         check(sent as i64).map_err(failed("letting the processes go"))?;
         // It has heard it.
-        self.receive().map_err(failed("letting the processes go"))?;
+        receive(&self.control).map_err(failed("letting the processes go"))?;
         Ok(())
     }
 
     /// Waits for the end of a process that was made, which had this id there; its status, as wait(2) has it.
     pub(in crate::replay) fn wait(&self, pid: i32) -> Result<i32> {
         loop {
-            let ([ended, status], _) = self.receive().map_err(failed("waiting for the program"))?;
+            let ([ended, status], _) =
+                receive(&self.control).map_err(failed("waiting for the program"))?;
             if ended == pid {
                 return Ok(status);
             }
