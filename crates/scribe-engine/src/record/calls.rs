@@ -271,8 +271,10 @@ impl Recorder {
         let masked = pending.plan.bufs.iter().any(|buf| buf.sigmask);
         let writes = pending.plan.bufs.iter().any(|buf| buf.dir != Dir::In);
         let release = may_block && !alone;
+        // What is edited, and perhaps read once more, is not to be seen before: a signal may come between.
+        let edited = self.edits(id, &pending).is_some();
         pending.may_block = may_block;
-        if masked || (release && writes) {
+        if masked || edited || (release && writes) {
             pending.released = self.move_outputs(id, &mut pending)? && release;
         } else {
             pending.released = release;

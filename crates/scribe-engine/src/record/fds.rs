@@ -331,10 +331,10 @@ impl Recorder {
         }
     }
 
-    /// Whether what the call read is to be edited.
-    pub(super) fn fd_filter(&self, id: u32, pending: &PendingCall) -> Option<Edit> {
+    /// Whether what the call reads is to be edited.
+    pub(super) fn edits(&self, id: u32, pending: &PendingCall) -> Option<Edit> {
         match pending.row.effect {
-            Effect::Reads(arg) | Effect::ReadsAt(arg) if pending.ret > 0 => {
+            Effect::Reads(arg) | Effect::ReadsAt(arg) => {
                 let fd = pending.call.args[arg as usize] as i32;
                 self.fd_info(id, fd)?.edit
             }
@@ -342,41 +342,44 @@ impl Recorder {
         }
     }
 
-    /// Takes our traces out of text that the program read from /proc. The length stays: lines are
-    /// blanked by repeating the neighbour's end, so that offsets remain true.
+    /// Takes our traces out of text that the program read from /proc and that lies at `range` (home,
+    /// place, length), and makes range and result as long as what is left of it.
     pub(super) fn filter_output(
         &mut self,
         id: u32,
-        pending: &PendingCall,
-        ranges: &[(u64, u64, u64)],
+        pending: &mut PendingCall,
+        range: &mut (u64, u64, u64),
         edit: Edit,
-    ) -> Result<i64> {
+    ) -> Result<()> {
         let space = self.task(id).space.clone();
-        let mut ret = pending.ret;
-        if let [(addr, _, len)] = ranges {
-            let text = space.mem.read_vec(*addr, *len as usize)?;
-            let edited = match edit {
-                Edit::Signals => ptrace::honest_signalfd(&text),
-                Edit::Maps => self.foreign_maps(id, pending, &text),
-                Edit::Status => edit_text(&text, edit, |ids| self.tracer_id(ids)),
-            };
-            if edited.len() != text.len() || edited != text {
-                let mut whole = edited.clone();
-                whole.resize(text.len(), 0);
-                space.mem.write(*addr, &whole)?;
-                if !edited.is_empty() {
-                    ret = edited.len().min(text.len()) as i64;
-                }
-            }
+        let (home, place, len) = *range;
+        let text = space.mem.read_vec(place, len as usize)?;
+        let mut edited = match edit {
+            Edit::Signals => ptrace::honest_signalfd(&text),
+            Edit::Maps => self.foreign_maps(id, pending, &text),
+            Edit::Status => edit_text(&text, edit, |ids| self.tracer_id(ids)),
+        };
+        if edited == text {
+            return Ok(());
         }
-        Ok(ret)
+        // None may be left where the call cannot be made again; an empty result would be the file's end.
+        let kept = match edited.is_empty() {
+            true => text.len(),
+            false => edited.len().min(text.len()),
+        };
+        // Where the kernel has put it in place already, the rest is an output, too.
+        let shown = if home == place { text.len() } else { kept };
+        edited.resize(shown, 0);
+        space.mem.write(place, &edited)?;
+        (pending.ret, range.2) = (kept as i64, shown as u64);
+        Ok(())
     }
 
     /// Whether a call read nothing but lines about our own mappings: it is to read on, as an empty
     /// result would be the end of the file.
     pub(super) fn reads_own_maps(&self, id: u32, pending: &PendingCall) -> bool {
         let simple = matches!(pending.row.name, "read" | "pread64");
-        if !simple || self.fd_filter(id, pending) != Some(Edit::Maps) {
+        if !simple || pending.ret <= 0 || self.edits(id, pending) != Some(Edit::Maps) {
             return false;
         }
         let mem = &self.task(id).space.mem;

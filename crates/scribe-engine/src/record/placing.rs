@@ -227,16 +227,15 @@ impl Recorder {
                 .map(|(buf, placed)| (buf.addr, *placed, buf.cap))
                 .collect();
         }
+        if let ([range], Some(edit)) = (&mut ranges[..], self.edits(id, pending)) {
+            self.filter_output(id, pending, range, edit)?;
+        }
         for (addr, placed, len) in &ranges {
             if addr != placed {
                 copy_home(&space.mem, *addr, *placed, *len)?;
             }
         }
         self.honest_output(id, &pending.call, pending.ret)?;
-        if let Some(edit) = self.fd_filter(id, pending) {
-            // The whole range stays an output: what the edited text no longer fills was cleared.
-            pending.ret = self.filter_output(id, pending, &ranges, edit)?;
-        }
         Ok(Outputs { ranges })
     }
 }
