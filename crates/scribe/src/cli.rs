@@ -170,6 +170,14 @@ pub struct RecordArgs {
     /// Set a bookmark every so many seconds
     #[arg(short = 'a', long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub auto_bookmark: Option<std::time::Duration>,
+    /// How long a signal may wait for a system call before the program is stopped where it computes
+    #[arg(long, value_name = "MS", value_parser = parse_milliseconds, default_value = "5",
+          conflicts_with = "chaos")]
+    pub patience: std::time::Duration,
+    /// How long a thread that computes may keep others of its process waiting
+    #[arg(long, value_name = "MS", value_parser = parse_milliseconds, default_value = "20",
+          conflicts_with = "chaos")]
+    pub timeslice: std::time::Duration,
     /// Begin a part of the log, at which a replay can begin, every so many seconds: LOG, LOG.part2...
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "until_failure")]
     pub snapshot_every: Option<std::time::Duration>,
@@ -265,6 +273,16 @@ fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
         return Err("give a number of seconds, from 0.001".into());
     }
     Ok(std::time::Duration::from_secs_f64(seconds))
+}
+
+fn parse_milliseconds(text: &str) -> Result<std::time::Duration, String> {
+    let milliseconds: f64 = text
+        .parse()
+        .map_err(|_| "give a number of milliseconds".to_owned())?;
+    if !(1.0..=60_000.0).contains(&milliseconds) {
+        return Err("give a number of milliseconds, from 1 to 60000".into());
+    }
+    Ok(std::time::Duration::from_secs_f64(milliseconds / 1000.0))
 }
 
 fn parse_flags(text: &str) -> Result<Flags, String> {

@@ -153,6 +153,8 @@ fn options(args: &RecordArgs, argv: &[OsString]) -> RecordOptions {
     options.dump = args.dump_memory.clone();
     options.requests = Some(&REQUESTS);
     options.bookmark_every = args.auto_bookmark;
+    options.patience = args.patience;
+    options.timeslice = args.timeslice;
     options.warn = Box::new(|text| say(text));
     options
 }

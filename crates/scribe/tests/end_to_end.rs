@@ -226,6 +226,25 @@ fn a_closed_pipe_ends_the_recording() {
     );
 }
 
+/// A signal waits for the next system call as long as the user says, and then for no longer.
+#[test]
+fn patience_with_a_program_that_computes() {
+    let dir = Dir::new();
+    let counts =
+        "$SIG{ALRM} = sub { $n++ }; ualarm(3000, 3000); $x += $_ for 1 .. 3e6; ualarm(0); print $n || 0";
+    let recorded = |name: &str, milliseconds: &str| {
+        let options = ["record", "-o", name, "--patience", milliseconds];
+        let program = ["perl", "-MTime::HiRes=ualarm", "-e", counts];
+        let mut command = dir.command(options.iter().chain(&program));
+        let recorded = Ran::from(command.output().unwrap()).ends_with(0);
+        let replayed = dir.scribe(&format!("replay --verify {name}"));
+        assert_eq!(replayed.ends_with(0).stdout, recorded.stdout);
+        recorded.stdout.parse::<u32>().unwrap()
+    };
+    assert!(recorded("long.log", "60000") <= 1);
+    assert!(recorded("short.log", "1") > 1);
+}
+
 #[test]
 fn figures() {
     let dir = Dir::new();

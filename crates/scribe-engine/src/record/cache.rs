@@ -20,10 +20,18 @@ pub(crate) type Place = (Extent, Kind, u32);
 /// Places by their offset in the text.
 pub(super) type Places = BTreeMap<u32, Option<Place>>;
 
+/// What is known of a text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub places: Places,
+    /// The state of the file ([`state`]) in which all its CPUIDs became places; 0: they were not looked for.
+    pub searched: u64,
+}
+
 /// First bytes of a file: name and version.
-const MAGIC: &[u8; 8] = b"scrplac1";
-/// Magic, five words of identity.
-const HEAD: usize = 8 + 5 * 8;
+const MAGIC: &[u8; 8] = b"scrplac2";
+/// Magic, five words of identity, and the state in which CPUIDs were looked for.
+const HEAD: usize = 8 + 5 * 8 + 8;
 /// Offset (4 bytes), hash (4), bytes before and behind, kind, 0.
 const ENTRY: usize = 12;
 /// Most places that are kept.
@@ -56,11 +64,11 @@ fn file(key: &TextKey) -> Option<PathBuf> {
 }
 
 /// What is known of a text; nothing where that cannot be read.
-pub(super) fn load(key: &TextKey) -> Places {
+pub(super) fn load(key: &TextKey) -> Known {
     read(key).unwrap_or_default()
 }
 
-fn read(key: &TextKey) -> Option<Places> {
+fn read(key: &TextKey) -> Option<Known> {
     decode(key, &content(&file(key)?, (HEAD + MOST * ENTRY) as u64)?)
 }
 
@@ -82,11 +90,12 @@ fn content(path: &Path, most: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn decode(key: &TextKey, bytes: &[u8]) -> Option<Places> {
-    let head = bytes.get(..HEAD)?;
+fn decode(key: &TextKey, bytes: &[u8]) -> Option<Known> {
+    let (head, searched) = bytes.get(..HEAD)?.split_at(HEAD - 8);
     if head[..8] != *MAGIC || head[8..] != identity(key) {
         return None;
     }
+    let searched = u64::from_le_bytes(searched.try_into().ok()?);
     let mut places = Places::new();
     for entry in bytes[HEAD..].chunks(ENTRY) {
         let entry: &[u8; ENTRY] = entry.try_into().ok()?;
@@ -103,13 +112,16 @@ fn decode(key: &TextKey, bytes: &[u8]) -> Option<Places> {
         };
         places.insert(word(0), place);
     }
-    Some(places)
+    Some(Known { places, searched })
 }
 
-fn encode(key: &TextKey, places: &Places) -> Vec<u8> {
+fn encode(key: &TextKey, known: &Known) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&identity(key));
-    for (offset, place) in places.iter().take(MOST) {
+    let all = known.places.len() <= MOST;
+    let searched = if all { known.searched } else { 0 };
+    bytes.extend_from_slice(&searched.to_le_bytes());
+    for (offset, place) in known.places.iter().take(MOST) {
         bytes.extend_from_slice(&offset.to_le_bytes());
         let (hash, rest) = match place {
             Some((extent, kind, hash)) => (*hash, [extent.before, extent.after, *kind as u8, 0]),
@@ -122,14 +134,18 @@ fn encode(key: &TextKey, places: &Places) -> Vec<u8> {
 }
 
 /// Keeps what is known of a text, with what others have learnt meanwhile. Failing is no harm.
-pub(super) fn save(key: &TextKey, places: &Places) {
-    let _ = try_save(key, places);
+pub(super) fn save(key: &TextKey, places: &Places, searched: u64) {
+    let _ = try_save(key, places, searched);
 }
 
-fn try_save(key: &TextKey, places: &Places) -> Option<()> {
+fn try_save(key: &TextKey, places: &Places, searched: u64) -> Option<()> {
     let path = file(key)?;
     let mut all = load(key);
-    all.extend(places.iter().map(|(offset, place)| (*offset, *place)));
+    let new = places.iter().map(|(offset, place)| (*offset, *place));
+    all.places.extend(new);
+    if searched != 0 {
+        all.searched = searched;
+    }
     replace(&path, &encode(key, &all))
 }
 
@@ -176,6 +192,15 @@ pub(super) fn file_key(meta: &fs::Metadata) -> FileKey {
         ctime,
         ctime_ns,
     ]
+}
+
+/// The state of a file as one number, which is not 0.
+pub(super) fn state(meta: &fs::Metadata) -> u64 {
+    let bytes: Vec<u8> = file_key(meta)
+        .iter()
+        .flat_map(|w| w.to_le_bytes())
+        .collect();
+    xxhash_rust::xxh3::xxh3_64(&bytes).max(1)
 }
 
 /// Hashes of files of the installed system, which take longer to compute than a short program runs. Only who may
@@ -250,12 +275,12 @@ impl Hashes {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
+    fn known() -> Known {
         let extent = Extent {
             before: 5,
             after: 0,
         };
-        Places::from([
+        let places = Places::from([
             (0x1000, Some((extent, Kind::Syscall, 7))),
             (0x2000, None),
             (
@@ -269,21 +294,34 @@ mod tests {
                     9,
                 )),
             ),
-        ])
+        ]);
+        Known {
+            places,
+            searched: 8,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_must_be_looked_for_again() {
+        let mut all = known();
+        all.places
+            .extend((0x4000..0x4000 + MOST as u32).map(|at| (at, None)));
+        let key = (1, 2, 3, 4, 5);
+        assert_eq!(decode(&key, &encode(&key, &all)).unwrap().searched, 0);
     }
 
     #[test]
     fn comes_back_as_it_was() {
         let key = (1, 2, 3, 4, 5);
-        let bytes = encode(&key, &places());
-        assert_eq!(decode(&key, &bytes), Some(places()));
+        let bytes = encode(&key, &known());
+        assert_eq!(decode(&key, &bytes), Some(known()));
         assert_eq!(decode(&(1, 2, 4, 4, 5), &bytes), None);
     }
 
     #[test]
     fn what_is_odd_is_not_there() {
         let key = (1, 2, 3, 4, 5);
-        let good = encode(&key, &places());
+        let good = encode(&key, &known());
         for len in 0..good.len() {
             let whole = len >= HEAD && (len - HEAD).is_multiple_of(ENTRY);
             assert_eq!(decode(&key, &good[..len]).is_some(), whole, "{len}");

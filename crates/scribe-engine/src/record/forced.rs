@@ -8,11 +8,7 @@ use crate::point::{Breakpoint, EFLAGS_OF_STOPS, Point, tick, tick_from};
 use scribe_abi::PAGE;
 use scribe_tracee::{Stopped, near};
 
-/// How long a signal waits for a sync point.
-const SIGNAL_PATIENCE: Duration = Duration::from_millis(5);
-/// How long other tasks of the lane wait for one.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// The same where the task was found waiting in a loop the last time.
+/// How long other tasks of the lane wait for a task that was found waiting in a loop the last time.
 const SPIN_PATIENCE: Duration = Duration::from_millis(1);
 /// How often waiting for reports is broken off while there may be such a task.
 const TICK: Duration = Duration::from_millis(1);
@@ -68,7 +64,7 @@ impl Run {
             over: None,
             last: None,
             spins: false,
-            patience: PATIENCE,
+            patience: TIMESLICE,
             steps: 0,
             stepped: false,
             stepped_at: now,
@@ -94,8 +90,12 @@ impl Recorder {
         let crowded = self.lanes[&self.task(id).lane].members.len() > 1;
         let chaos = self.chaos.as_mut();
         let chaos = chaos.map(|chaos| (chaos.run(), if crowded { chaos.steps() } else { 0 }));
+        let timeslice = self.options.timeslice;
         let run = &mut self.task_mut(id).run;
-        let usual = if run.spins { SPIN_PATIENCE } else { PATIENCE };
+        let usual = match run.spins {
+            true => SPIN_PATIENCE.min(timeslice),
+            false => timeslice,
+        };
         run.since = now;
         (run.patience, run.steps) = chaos.unwrap_or((usual, 0));
         self.ticking_for(id);
@@ -110,7 +110,7 @@ impl Recorder {
         if task.stash.next(Mask(task.mask)).is_some() || self.stops_before_call(id) {
             return Some(match self.chaos {
                 Some(_) => task.run.patience,
-                None => SIGNAL_PATIENCE,
+                None => self.options.patience,
             });
         }
         let lane = self.lanes.get(&task.lane)?;
@@ -402,10 +402,11 @@ impl Recorder {
         };
         self.task_mut(id).run.not_before = now + (now - begin) * share;
         // A waiter has waited long enough.
+        let long_ago = now.checked_sub(self.options.timeslice * 2);
         self.lanes
             .get_mut(&lane)
             .expect("a task's lane exists")
-            .since = now - TIMESLICE * 2;
+            .since = long_ago.unwrap_or(now);
         Ok(())
     }
 }

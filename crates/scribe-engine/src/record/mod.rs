@@ -363,8 +363,10 @@ impl Lane {
     }
 }
 
-/// How long a task keeps the token while others of its lane wait for it.
-const TIMESLICE: Duration = Duration::from_millis(20);
+/// How long a signal waits for a sync point of a task that computes, unless the user wants something else.
+pub const PATIENCE: Duration = Duration::from_millis(5);
+/// How long a task keeps the token while others of its lane wait for it, likewise.
+pub const TIMESLICE: Duration = Duration::from_millis(20);
 
 /// A recording in progress.
 pub struct Recorder {

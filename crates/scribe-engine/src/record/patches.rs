@@ -34,6 +34,8 @@ pub(super) struct TextInfo {
     branches: OnceCell<FarBranches>,
     /// Places that came up in any process, by offset; `None`: they cannot be patched.
     places: RefCell<Places>,
+    /// The state of the file in which its CPUIDs were looked for ([`cache::state`]), or 0.
+    searched: u64,
     /// There are new ones.
     changed: Cell<bool>,
 }
@@ -52,7 +54,7 @@ impl Texts {
     pub(super) fn save(&self) {
         for (key, info) in &self.known {
             if key.1 != 0 && info.changed.get() {
-                cache::save(key, &info.places.borrow());
+                cache::save(key, &info.places.borrow(), info.searched);
             }
         }
     }
@@ -341,27 +343,39 @@ impl Recorder {
         let file = std::fs::File::open(format!("/proc/{tid}/root{}", map.name)).ok();
         let meta = file.as_ref().and_then(|file| file.metadata().ok());
         let meta = meta.filter(|meta| meta.ino() == map.ino && map.ino != 0);
+        let state = meta.as_ref().map_or(0, cache::state);
         let key = meta.map(|m| (m.dev(), m.ino(), m.mtime(), map.offset, map.size()));
         // Of a vDSO there is only one: ours.
         let key = key.unwrap_or((0, 0, 0, 0, map.size()));
         if let Some(known) = self.texts.known.get(&key) {
             return Some(known.clone());
         }
-        // The smallest logs hold no more places than came up in them.
-        let places = match key.1 {
-            0 => Places::new(),
-            _ if self.options.level == 0 => Places::new(),
+        let mut known = match key.1 {
+            0 => Default::default(),
             _ => cache::load(&key),
         };
-        let info = TextInfo {
+        if known.searched != 0 && known.searched != state {
+            // It has been written since, at the same length and in the same second.
+            known = Default::default();
+        }
+        if self.options.level == 0 {
+            // The smallest logs hold no more places than came up in them, and those that must be patched.
+            let needed = |place: &Option<Place>| matches!(place, Some((_, SiteKind::Cpuid, _)));
+            known.places.retain(|_, place| needed(place));
+        }
+        let mut info = TextInfo {
             branches: OnceCell::new(),
-            places: places.into(),
+            places: known.places.into(),
+            searched: known.searched,
             changed: Cell::new(false),
         };
         if !self.machine.cpuid_faults
+            && info.searched != state
             && let Some(file) = file.filter(|_| key.1 != 0)
         {
             find_cpuids(&file, map, &info);
+            info.searched = state;
+            info.changed.set(true);
         }
         let info = Rc::new(info);
         if key.1 != 0 || map.name == "[vdso]" {
@@ -395,7 +409,7 @@ impl Recorder {
 
 /// Where CPUID does not trap, no place of one ever comes up, and what it answers depends on the CPU that it runs on (APIC
 /// ids, which the C library keeps): they are looked for in the file, and become places of the text. Others that look like one
-/// become places that cannot be patched, so that the cache has them and the file is read once.
+/// become places that cannot be patched, so that the cache has them and they are not looked at again.
 fn find_cpuids(file: &std::fs::File, map: &maps::Mapping, info: &TextInfo) {
     let mut text = vec![0; map.size() as usize];
     let got = file.read_at(&mut text, map.offset).unwrap_or(0);
@@ -419,7 +433,6 @@ fn find_cpuids(file: &std::fs::File, map: &maps::Mapping, info: &TextInfo) {
         let place = real.then(|| place_in(&text, at, 0, branches)).flatten();
         places.insert(at as u32, place);
     }
-    info.changed.set(true);
 }
 
 /// How the place at `at` of `text` can be patched; `base`: where in the whole text that begins.

@@ -71,6 +71,10 @@ pub struct RecordOptions {
     pub requests: Option<&'static super::Requests>,
     /// Set a bookmark each time that this has passed.
     pub bookmark_every: Option<Duration>,
+    /// How long a signal waits for a sync point, before its task is stopped where it computes.
+    pub patience: Duration,
+    /// How long a task keeps others of its lane waiting.
+    pub timeslice: Duration,
     /// The log is written in parts, as this says.
     pub parts: Option<Box<dyn super::Parts>>,
     /// Messages for the user.
@@ -98,6 +102,8 @@ impl RecordOptions {
             dump: None,
             requests: None,
             bookmark_every: None,
+            patience: super::PATIENCE,
+            timeslice: super::TIMESLICE,
             parts: None,
             warn: Box::new(|_| {}),
             stdio: [None; 2],

@@ -151,7 +151,7 @@ impl Recorder {
             .lanes
             .get_mut(&task.lane)
             .expect("a task's lane exists");
-        let mut over = lane.since.elapsed() > TIMESLICE;
+        let mut over = lane.since.elapsed() > self.options.timeslice;
         if let Some(chaos) = &mut self.chaos {
             over |= chaos.yields(id, &lane.waiting);
         }
