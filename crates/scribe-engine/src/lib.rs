@@ -7,6 +7,7 @@ mod agent;
 pub mod cpu;
 mod faulting;
 mod leave;
+mod limits;
 mod machine;
 mod pin;
 mod point;

@@ -230,8 +230,7 @@ fn a_closed_pipe_ends_the_recording() {
 #[test]
 fn patience_with_a_program_that_computes() {
     let dir = Dir::new();
-    let counts =
-        "$SIG{ALRM} = sub { $n++ }; ualarm(3000, 3000); $x += $_ for 1 .. 3e6; ualarm(0); print $n || 0";
+    let counts = "$SIG{ALRM} = sub { $n++ }; ualarm(3000, 3000); $x += $_ for 1 .. 3e6; ualarm(0); print $n || 0";
     let recorded = |name: &str, milliseconds: &str| {
         let options = ["record", "-o", name, "--patience", milliseconds];
         let program = ["perl", "-MTime::HiRes=ualarm", "-e", counts];
@@ -243,6 +242,36 @@ fn patience_with_a_program_that_computes() {
     };
     assert!(recorded("long.log", "60000") <= 1);
     assert!(recorded("short.log", "1") > 1);
+}
+
+/// A replay needs descriptors of its own for memory that processes may share, more than the usual limit; the
+/// program sees the limit that it was given.
+#[test]
+fn more_shared_memory_than_descriptors() {
+    let dir = Dir::new();
+    let program = "
+import ctypes, os, resource
+mmap = ctypes.CDLL(None).mmap
+for i in range(300):
+    fd = os.memfd_create('x')
+    os.ftruncate(fd, 4096)
+    mmap(None, ctypes.c_size_t(4096), 3, 1, fd, ctypes.c_long(0))
+    os.close(fd)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])";
+    let limited = |args: &[&str]| {
+        let scribe = dir.command(args.iter());
+        let mut command = std::process::Command::new("prlimit");
+        command
+            .arg("--nofile=100:10000")
+            .arg(scribe.get_program())
+            .args(scribe.get_args())
+            .current_dir(dir.path("."));
+        Ran::from(command.output().unwrap())
+    };
+    let python = ["record", "-o", "x.log", "/usr/bin/python3", "-c", program];
+    assert_eq!(limited(&python).ends_with(0).silent().stdout, "100\n");
+    let replayed = limited(&["replay", "--verify", "x.log"]);
+    assert_eq!(replayed.ends_with(0).silent().stdout, "100\n");
 }
 
 #[test]

@@ -232,6 +232,7 @@ pub(super) fn create_log(target: &LogTarget) -> Result<LogWriter> {
 impl Recorder {
     /// Starts the program, stopped at its first instruction, and writes the head of the log.
     pub fn start(mut options: RecordOptions, target: LogTarget) -> Result<Recorder> {
+        crate::limits::raise();
         for (i, slot) in options.stdio.iter_mut().enumerate() {
             *slot = stdio(i as i32 + 1);
         }
@@ -601,6 +602,7 @@ fn spawn(options: &RecordOptions) -> std::result::Result<Child, StartError> {
             libc::close(wait_write.as_raw_fd());
             // The Rust runtime ignores SIGPIPE; the program is not to inherit that.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            crate::limits::restore();
             let mut byte = 0u8;
             // Until the parent traces us, or is gone.
             libc::read(wait_read.as_raw_fd(), (&raw mut byte).cast(), 1);

@@ -17,6 +17,7 @@ use std::os::fd::AsRawFd;
 impl Replayer {
     /// Reads the head of the log and makes the first process.
     pub fn start(log: LogReader, mut options: ReplayOptions) -> Result<Replayer> {
+        crate::limits::raise();
         let failed = |error: scribe_log::LogError| ReplayError::Log(error.to_string());
         let mut meta = log.lane(scribe_log::META);
         let mut cpuid = Cpuid::default();

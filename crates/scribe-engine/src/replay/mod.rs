@@ -98,7 +98,7 @@ pub enum ReplayError {
     #[error("tracing failed: {0}")]
     Trace(#[from] scribe_tracee::Error),
     /// The replay could not be set up.
-    #[error("{what}: {error}")]
+    #[error("{what}: {error}{}", crate::limits::hint(error))]
     Setup {
         /// The step.
         what: String,

@@ -72,6 +72,7 @@ impl Recorder {
             let why = format!("that is a thread; its process is {process}");
             return Err(refused(why).into());
         }
+        crate::limits::raise();
         let sud = !options.no_sud && sud_available();
         let agent_image = agent_file().map_err(setup("creating the agent's image"))?;
         let log = create_log(&target)?;
