@@ -52,7 +52,13 @@ fn recordings_replay() {
 fn failures_are_found_and_kept() {
     let settings = Settings::from_env();
     let scratch = Scratch::new("until-failure", &settings);
-    for name in ["order_violation", "toctou", "lost_update"] {
+    for name in [
+        "order_violation",
+        "toctou",
+        "lost_update",
+        "signal_handler",
+        "torn_pair",
+    ] {
         let args = ["record", "-o", name, "--chaos=1", "--until-failure", "1000"];
         let found = scribe(&settings, scratch.path(), &args, Some(&program(name)));
         let text = String::from_utf8_lossy(&found.stderr).into_owned();

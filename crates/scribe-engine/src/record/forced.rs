@@ -45,7 +45,7 @@ pub(super) struct Run {
     /// How long others wait for it.
     patience: Duration,
     /// After so many instructions it is stopped; 0: it runs freely.
-    steps: u32,
+    pub steps: u32,
     /// It was made to step, and may still report that.
     pub stepped: bool,
     /// When its last single step began.
@@ -253,22 +253,26 @@ impl Recorder {
         Ok(hit)
     }
 
+    /// Where chaos is wanted, a task that is about to go on at `rip` may be stopped at a place of its program, if it
+    /// comes there.
+    pub(super) fn stop_at_a_place(&mut self, id: u32, rip: u64) {
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let chaos = self.chaos.as_mut();
+        let place = chaos.and_then(|chaos| chaos.place(task.tid));
+        if let Some(place) = place.filter(|place| *place != rip) {
+            task.run.over = Breakpoint::set(&task.space.mem, place).ok();
+        }
+    }
+
     /// Lets application code go on, by single steps if it is to be stopped soon.
     pub(super) fn run_on(&mut self, id: u32) -> Result<()> {
         let task = self.task(id);
         let tid = task.tid;
         if task.run.steps == 0 || !self.machine.sud || self.traced(id) {
-            let crowded = self.lanes[&task.lane].members.len() > 1;
-            let chaos = self.chaos.as_mut().filter(|_| crowded);
-            let place = chaos.and_then(|chaos| chaos.place(tid));
-            let task = self.task_mut(id);
-            task.run.steps = 0;
-            if let Some(place) = place
-                && task.app.rip != place
-                && !self.traced(id)
-            {
-                let task = self.task_mut(id);
-                task.run.over = Breakpoint::set(&task.space.mem, place).ok();
+            let (rip, crowded) = (task.app.rip, self.lanes[&task.lane].members.len() > 1);
+            self.task_mut(id).run.steps = 0;
+            if crowded && !self.traced(id) {
+                self.stop_at_a_place(id, rip);
             }
             return self.go_application(id);
         }

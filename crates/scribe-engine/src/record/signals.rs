@@ -82,6 +82,15 @@ impl Recorder {
                         area.pending.store(1, Relaxed);
                     }
                 }
+                // What the handler finds half done is not there for long.
+                if self.chaos.is_some() && !blocked && self.machine.sud {
+                    let regs = self.machine.stopped(tid)?.regs()?;
+                    let task = self.task(id);
+                    let free = task.run.over.is_none() && task.run.steps == 0;
+                    if free && !self.is_in_agent(id, &regs) {
+                        self.stop_at_a_place(id, regs.rip);
+                    }
+                }
             }
         }
         self.machine.go(tid, Go::Application, 0)?;
