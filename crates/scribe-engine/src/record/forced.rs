@@ -3,6 +3,7 @@
 //! The task is stopped where it is, and its state is written: replay runs to that state. The token,
 //! or the signal, goes on there.
 
+use super::changing::{self, Changing};
 use super::*;
 use crate::point::{Breakpoint, EFLAGS_OF_STOPS, Point, tick, tick_from};
 use scribe_abi::PAGE;
@@ -52,6 +53,10 @@ pub(super) struct Run {
     stepped_at: Instant,
     /// It was stopped at no sync point just now.
     pub preempted: bool,
+    /// What changes while it computes.
+    changing: Changing,
+    /// What looking at that took, in this run.
+    looked: Duration,
 }
 
 impl Run {
@@ -69,6 +74,8 @@ impl Run {
             stepped: false,
             stepped_at: now,
             preempted: false,
+            changing: Changing::default(),
+            looked: Duration::ZERO,
         }
     }
 
@@ -97,6 +104,8 @@ impl Recorder {
             false => timeslice,
         };
         run.since = now;
+        run.changing.begin_run();
+        run.looked = Duration::ZERO;
         (run.patience, run.steps) = chaos.unwrap_or((usual, 0));
         self.ticking_for(id);
     }
@@ -221,6 +230,9 @@ impl Recorder {
             }
             return Ok(true);
         }
+        if self.chaos.is_none() && self.look_at(id)? {
+            return Ok(true);
+        }
         let mem = &self.task(id).space.mem;
         let mut code = [0; 15];
         let got = mem.read_some(regs.rip, &mut code);
@@ -232,6 +244,28 @@ impl Recorder {
             return Ok(true);
         }
         self.stop_here(id, regs)?;
+        Ok(true)
+    }
+
+    /// A task that is to be stopped goes on for a moment, if it is to be known what changes meanwhile. True: it does.
+    fn look_at(&mut self, id: u32) -> Result<bool> {
+        let begin = Instant::now();
+        let task = self.tasks.get_mut(&id).expect("the task exists");
+        let tid = task.tid;
+        if !task.run.changing.wants_look(tid) {
+            return Ok(false);
+        }
+        task.run.changing.look(tid, &task.space.mem);
+        task.run.looked += begin.elapsed();
+        task.run.asked = true;
+        self.machine.go(tid, Go::Application, 0)?;
+        // Sleeping would take longer.
+        let on = Instant::now();
+        while on.elapsed() < changing::BETWEEN {
+            std::hint::spin_loop();
+        }
+        let asked = self.machine.interrupt(tid);
+        self.survive(asked.map_err(Into::into))?;
         Ok(true)
     }
 
@@ -372,7 +406,10 @@ impl Recorder {
         task.run.steps = 0;
         regs.eflags &= !EFLAGS_OF_STOPS;
         let stopped = self.machine.stopped(task.tid)?;
-        let (point, image) = Point::here(stopped, &regs, &task.space.mem, &self.xstate)?;
+        let (point, image, pages) = Point::here(stopped, &regs, &task.space.mem, &self.xstate)?;
+        let changed = task.run.changing.words(&task.space.mem);
+        task.run.changing.seen(pages, &task.space.mem);
+        let begin = begin.checked_sub(task.run.looked).unwrap_or(begin);
         if let Some(dir) = &self.options.dump {
             let hashes = (point.regs, point.mem);
             crate::state::dump(dir, stopped, &task.space.mem, &regs, hashes);
@@ -393,7 +430,7 @@ impl Recorder {
             let mut record = scribe_log::begin_forced(buf, [rip, hash, xstate, mem]);
             record.regs(&crate::regs::words(&regs));
             record.xstate(&image[..LEGACY.min(image.len())]);
-            for (addr, bytes) in &near {
+            for (addr, bytes) in near.iter().chain(&changed) {
                 record.out(*addr, bytes);
             }
             record.finish();

@@ -11,6 +11,7 @@ mod attach;
 mod cache;
 mod calls;
 mod changes;
+mod changing;
 mod chaos;
 mod death;
 mod detach;
