@@ -18,6 +18,15 @@ int main(void) {
             CHECK(info.si_pid == pid && info.si_code == CLD_EXITED && info.si_status == (i & 7));
         }
         int status;
+        if (i % 4 == 0) {
+            // A pidfd that does not block makes the wait one that does not, either.
+            OK(fcntl(fd, F_SETFL, O_NONBLOCK));
+            siginfo_t info = {0};
+            OK(waitid(3 /* P_PIDFD */, fd, &info, WEXITED));
+            CHECK(info.si_pid == pid && info.si_status == (i & 7));
+            OK(close(fd));
+            continue;
+        }
         CHECK(waitpid(pid, &status, WNOHANG) == pid);
         CHECK(WIFEXITED(status) && WEXITSTATUS(status) == (i & 7));
         OK(close(fd));
