@@ -139,6 +139,16 @@ impl Machine {
         Ok(event)
     }
 
+    /// Takes the reports that are there, to be seen by [`Machine::next`]. Of those that have ended, the
+    /// kernel lets a parent know only when its tracer does.
+    pub fn collect(&mut self) -> Result<()> {
+        while let Some(event) = self.wait(-1, false)? {
+            self.note(&event);
+            self.pending.push_back(event);
+        }
+        Ok(())
+    }
+
     /// Waits for the next report of `tid`; those of others wait in the queue.
     pub fn wait_for(&mut self, tid: Tid) -> Result<WaitEvent> {
         if let Some(at) = self.pending.iter().position(|event| event.tid == tid) {

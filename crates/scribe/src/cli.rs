@@ -238,7 +238,7 @@ pub struct RecordArgs {
 pub enum Checksum {
     /// Never
     Off,
-    /// At the end of each process, and in between where it costs little
+    /// At the ends of processes and in between, where it costs little; in any case at the first one's end
     Some,
     /// At each event: slow
     All,

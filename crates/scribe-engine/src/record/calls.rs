@@ -267,6 +267,9 @@ impl Recorder {
                 self.fd_info(id, fd).is_none_or(|info| info.may_block)
             }
         };
+        if super::ptrace::finds_ended(&call) {
+            self.machine.collect()?;
+        }
         let alone = self.lanes[&self.task(id).lane].members.len() == 1;
         let masked = pending.plan.bufs.iter().any(|buf| buf.sigmask);
         let writes = pending.plan.bufs.iter().any(|buf| buf.dir != Dir::In);

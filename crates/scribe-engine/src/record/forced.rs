@@ -23,6 +23,9 @@ const SHARE: u32 = 30;
 const WORDS: usize = 32;
 /// Bytes before and behind what a register leads to.
 const AROUND: u64 = 64;
+/// What pointers there lead to: bytes of each, and how many.
+const OBJECT: u64 = 32;
+const OBJECTS: usize = 96;
 /// Bytes of the stack, from its top: what callers count is there, many frames up.
 const STACK: u64 = 2048;
 /// Callers whose code is looked at for what they count in.
@@ -495,18 +498,46 @@ fn near_memory(mem: &scribe_tracee::Mem, regs: &Regs) -> Vec<(u64, Vec<u8>)> {
     // What registers lead to: in an interpreter the program's variables are there, and nowhere in
     // the code around.
     let pointers = crate::regs::general(regs);
+    let mut roots = Vec::new();
     for (i, pointer) in pointers.iter().enumerate() {
         let near = pointer & !7;
         if !pointers[..i].iter().any(|other| other & !7 == near) && near >= PAGE {
             add(near, AROUND);
             add(near.wrapping_sub(AROUND), AROUND);
+            roots.push(near.wrapping_sub(AROUND));
         }
+    }
+    for object in objects(mem, &roots) {
+        add(object, OBJECT);
     }
     let top = regs.rsp & !7;
     for offset in (AROUND..STACK).step_by(AROUND as usize) {
         add(top.saturating_add(offset), AROUND);
     }
     all
+}
+
+/// What the memory around registers leads to: where variables are objects of their own, as Python's numbers,
+/// a loop may leave nothing else changed when it comes around.
+fn objects(mem: &scribe_tracee::Mem, roots: &[u64]) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut around = [0; 2 * AROUND as usize];
+    for root in roots {
+        let got = mem.read_some(*root, &mut around);
+        for word in around[..got].chunks_exact(8) {
+            let object = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+            let known = |other: &u64| object.abs_diff(*other) < OBJECT;
+            let plausible = object % 8 == 0 && (PAGE..1 << 47).contains(&object);
+            let around = |root: &u64| (*root..root.saturating_add(2 * AROUND)).contains(&object);
+            if plausible && !found.iter().any(known) && !roots.iter().any(around) {
+                found.push(object);
+                if found.len() == OBJECTS {
+                    return found;
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Registers of the functions that wait on the stack for the present one to return, as far as these are known:

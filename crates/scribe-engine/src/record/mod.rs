@@ -413,6 +413,8 @@ pub struct Recorder {
     xstate: scribe_kernel::xstate::XstateLayout,
     /// No hash of the memory is taken before then.
     next_checksum: Instant,
+    /// The same for hashes at the ends of processes.
+    next_end_checksum: Instant,
     /// Shared objects, by device and inode: the lane whose tasks map it, and its number in the log.
     shared_files: HashMap<(u64, u64), (u32, u32)>,
     next_backing: u32,

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 pub enum Checksums {
     /// Never.
     Off,
-    /// At the end of each process and, below 2 % of the run time, in between.
+    /// At the end of the first process and, where that takes a small share of the run time, at the ends of the others
+    /// and in between.
     #[default]
     Sometimes,
     /// At each event.
@@ -309,6 +310,7 @@ impl Recorder {
             warned: BTreeSet::new(),
             agent_image,
             next_checksum: Instant::now() + Duration::from_millis(20),
+            next_end_checksum: Instant::now(),
             shared_files: HashMap::new(),
             next_backing: 0,
             ticking: false,

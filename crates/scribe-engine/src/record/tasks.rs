@@ -15,6 +15,11 @@ const OURS: u64 = (libc::CLONE_CHILD_SETTID | libc::CLONE_UNTRACED) as u64;
 pub(super) const CHECKSUM_SHARE: u32 = 100;
 /// No sooner than after this time in any case.
 const SELDOM: Duration = Duration::from_millis(5);
+/// Ends of processes may take a larger share than what lies between: one that has much memory may fork many children,
+/// each of which ends with a copy of it.
+const END_SHARE: u32 = 4;
+/// A hash at an end that takes no longer than this keeps no other from being made.
+const CHEAP: Duration = Duration::from_millis(5);
 /// Processes with more memory are hashed only when somebody wants that: they would stand still for longer than anybody
 /// who waits for an answer should notice.
 const MUCH: u64 = 128 << 20;
@@ -282,7 +287,15 @@ impl Recorder {
             .count()
             == 1;
         if group || last {
-            self.checksum(id, true);
+            // Memory that lives on is hashed at another time: a vfork child ends with all that its
+            // parent has, and a program may make thousands of them.
+            let space = &task.space;
+            let lives_on = self
+                .tasks
+                .values()
+                .any(|other| other.tgid != task.tgid && Rc::ptr_eq(&other.space, space));
+            let due = task.tgid == self.root || Instant::now() >= self.next_end_checksum;
+            self.checksum(id, due && !lives_on);
         }
         let status = (call.args[0] as i32 & 0xff) << 8;
         let effects = self.exit_effects(id, group);
@@ -335,7 +348,11 @@ impl Recorder {
             crate::state::dump(dir, stopped, &task.space.mem, &task.app, (regs, mem));
         }
         let now = Instant::now();
-        self.next_checksum = now + ((now - begin) * CHECKSUM_SHARE).max(SELDOM);
+        let took = now - begin;
+        self.next_checksum = now + (took * CHECKSUM_SHARE).max(SELDOM);
+        if at_end && took > CHEAP {
+            self.next_end_checksum = now + took * END_SHARE;
+        }
         self.write(
             lane,
             &Record::Checksum {

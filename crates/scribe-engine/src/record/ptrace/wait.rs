@@ -74,6 +74,13 @@ pub(super) fn is_wait(call: &Call) -> bool {
     [libc::SYS_wait4, libc::SYS_waitid].contains(&i64::from(call.nr))
 }
 
+/// Whether the call is a wait for what has ended already. A process that ends is seen by a pidfd before its parent
+/// may wait for it: that waits until its tracer has done so. With a pidfd that does not block no option says so.
+pub(in crate::record) fn finds_ended(call: &Call) -> bool {
+    let by_pidfd = |wait: &Wait| wait.by_id && call.args[0] as u32 == libc::P_PIDFD;
+    Wait::of(call).is_some_and(|wait| !wait.hangs() || by_pidfd(&wait))
+}
+
 /// Whom a wait is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whom {
