@@ -37,6 +37,8 @@ pub fn cause(code: &[u8], regs: &Regs, addr: u64) -> Cause {
         let at = used.virtual_address(0, |register, _, _| value(register, regs));
         // Of what has no fixed size (xsave) somewhere in its area.
         let size = match used.memory_size().size() {
+            // Repeated: the registers are those of the element at which it stands.
+            0 if i.is_string_instruction() => 8,
             0 => 1 << 14,
             size => size as u64,
         };
