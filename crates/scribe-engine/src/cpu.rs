@@ -52,6 +52,18 @@ impl Trapped {
     }
 }
 
+/// TF of the flags: the CPU traps behind each instruction.
+pub const TRAP_FLAG: u64 = 1 << 8;
+
+/// The siginfo of such a trap.
+pub fn trap_info(rip: u64) -> [u8; 128] {
+    let mut info = [0; 128];
+    info[..4].copy_from_slice(&libc::SIGTRAP.to_le_bytes());
+    info[8..12].copy_from_slice(&libc::TRAP_TRACE.to_le_bytes());
+    info[16..24].copy_from_slice(&rip.to_le_bytes());
+    info
+}
+
 /// The engine's time-stamp counter.
 fn rdtsc() -> u64 {
     // SAFETY: RDTSC exists on every x86-64 CPU; the engine itself does not trap it.

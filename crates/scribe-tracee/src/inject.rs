@@ -3,6 +3,11 @@
 
 use crate::Regs;
 
+/// `__USER_CS` and `__USER_DS` (arch/x86/include/asm/segment.h).
+const USER_SEGMENTS: (u64, u64) = (0x33, 0x2b);
+/// The trap flag.
+const TF: u64 = 1 << 8;
+
 /// Registers that make one call through the `syscall; int3` at `entry`, all else as in `base`.
 pub fn call_regs(base: &Regs, entry: u64, nr: u64, args: &[u64; 6]) -> Regs {
     let mut regs = *base;
@@ -10,6 +15,9 @@ pub fn call_regs(base: &Regs, entry: u64, nr: u64, args: &[u64; 6]) -> Regs {
     regs.rax = nr;
     // -1: the kernel is not to think that this stop interrupted a call that it must restart.
     regs.orig_rax = u64::MAX;
+    // The program's may be of no use (a handler can change them), or trap behind each instruction.
+    (regs.cs, regs.ss) = USER_SEGMENTS;
+    regs.eflags &= !TF;
     [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = *args;
     regs
 }

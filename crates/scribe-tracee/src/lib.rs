@@ -5,6 +5,7 @@
 //! May depend on `scribe-abi`; knows nothing of logs. A task may be killed at any moment: every
 //! operation can answer [`Error::Gone`], which is an ordinary value.
 
+pub mod fault;
 pub mod functions;
 pub mod inject;
 pub mod maps;
@@ -16,7 +17,7 @@ mod ptrace;
 pub mod translate;
 pub mod wait;
 
-pub use mem::{Mem, write_as_allowed};
+pub use mem::{Mem, read_as_allowed, write_as_allowed};
 pub use ptrace::{
     Rseq, Running, Stopped, Tid, kill, seize, seize_options, seize_sparing, traceme_stop,
 };

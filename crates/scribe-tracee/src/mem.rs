@@ -27,6 +27,25 @@ pub fn write_as_allowed(tid: Tid, addr: u64, data: &[u8]) -> std::result::Result
     }
 }
 
+/// Reads memory of a task where its own protections allow that, all or nothing; the errno otherwise.
+pub fn read_as_allowed(tid: Tid, addr: u64, buf: &mut [u8]) -> std::result::Result<(), i32> {
+    let local = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: addr as *mut libc::c_void,
+        iov_len: buf.len(),
+    };
+    // SAFETY: the local vector describes `buf`.
+    let done = unsafe { libc::process_vm_readv(tid, &local, 1, &remote, 1, 0) };
+    match done {
+        -1 => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        n if n as usize == buf.len() => Ok(()),
+        _ => Err(libc::EFAULT),
+    }
+}
+
 /// Access to one address space.
 #[derive(Debug)]
 pub struct Mem {

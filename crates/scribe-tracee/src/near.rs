@@ -118,29 +118,32 @@ pub fn follows_call(mem: &crate::Mem, addr: u64) -> bool {
 
 fn memory(i: &Instruction, regs: &Regs) -> Option<u64> {
     let operand = (0..i.op_count()).find(|op| i.op_kind(*op) == OpKind::Memory)?;
-    i.virtual_address(operand, 0, |register, _, _| {
-        Some(match register.full_register() {
-            Register::RAX => regs.rax,
-            Register::RCX => regs.rcx,
-            Register::RDX => regs.rdx,
-            Register::RBX => regs.rbx,
-            Register::RSP => regs.rsp,
-            Register::RBP => regs.rbp,
-            Register::RSI => regs.rsi,
-            Register::RDI => regs.rdi,
-            Register::R8 => regs.r8,
-            Register::R9 => regs.r9,
-            Register::R10 => regs.r10,
-            Register::R11 => regs.r11,
-            Register::R12 => regs.r12,
-            Register::R13 => regs.r13,
-            Register::R14 => regs.r14,
-            Register::R15 => regs.r15,
-            Register::FS => regs.fs_base,
-            Register::GS => regs.gs_base,
-            Register::DS | Register::ES | Register::SS | Register::CS => 0,
-            _ => return None,
-        })
+    i.virtual_address(operand, 0, |register, _, _| value(register, regs))
+}
+
+/// What a register holds, for addresses; nothing is known of vector registers.
+pub(crate) fn value(register: Register, regs: &Regs) -> Option<u64> {
+    Some(match register.full_register() {
+        Register::RAX => regs.rax,
+        Register::RCX => regs.rcx,
+        Register::RDX => regs.rdx,
+        Register::RBX => regs.rbx,
+        Register::RSP => regs.rsp,
+        Register::RBP => regs.rbp,
+        Register::RSI => regs.rsi,
+        Register::RDI => regs.rdi,
+        Register::R8 => regs.r8,
+        Register::R9 => regs.r9,
+        Register::R10 => regs.r10,
+        Register::R11 => regs.r11,
+        Register::R12 => regs.r12,
+        Register::R13 => regs.r13,
+        Register::R14 => regs.r14,
+        Register::R15 => regs.r15,
+        Register::FS => regs.fs_base,
+        Register::GS => regs.gs_base,
+        Register::DS | Register::ES | Register::SS | Register::CS => 0,
+        _ => return None,
     })
 }
 

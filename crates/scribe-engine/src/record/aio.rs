@@ -76,11 +76,14 @@ impl Recorder {
     fn io_setup(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
         let [events, at, ..] = call.args;
         let events = u64::from(events as u32);
-        let mem = &self.task(id).space.mem;
-        let ret = match mem.read_u64(at) {
-            Err(_) => EFAULT,
-            Ok(0) if events > 0 && events <= MOST_EVENTS => 0,
-            Ok(_) => EINVAL,
+        let ret = match self.word_for(id, at) {
+            None => EFAULT,
+            Some(0) if events > 0 && events <= MOST_EVENTS => match self.write_for(id, at, &[0; 8])
+            {
+                true => 0,
+                false => EFAULT,
+            },
+            Some(_) => EINVAL,
         };
         if ret != 0 {
             return self.answer(id, row, call, ret);

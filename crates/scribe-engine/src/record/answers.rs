@@ -32,6 +32,30 @@ impl Recorder {
         self.answer_pending(id, pending, ret, writes)
     }
 
+    /// The same for what the call writes to the caller's memory whatever that is for, as a write to
+    /// `/proc/PID/mem` does.
+    pub(super) fn answer_forced(
+        &mut self,
+        id: u32,
+        row: &'static Row,
+        call: Call,
+        ret: i64,
+        writes: &[(u64, Vec<u8>)],
+    ) -> Result<()> {
+        let mut pending = self.prepare(id, row, call, Kind::Answer { ret, wrote: None });
+        pending.ret = ret;
+        for (addr, bytes) in writes {
+            self.task(id).space.mem.write(*addr, bytes)?;
+        }
+        let ranges = writes
+            .iter()
+            .map(|(addr, bytes)| (*addr, *addr, bytes.len() as u64))
+            .collect();
+        self.write_call(id, &pending, &Outputs { ranges }, ret, 0)?;
+        self.task_mut(id).app.rax = ret as u64;
+        self.settle(id)
+    }
+
     /// The same for a call that is in progress.
     pub(super) fn answer_pending(
         &mut self,
@@ -58,6 +82,24 @@ impl Recorder {
         self.write_call(id, &pending, &Outputs { ranges }, pending.ret, 0)?;
         self.task_mut(id).app.rax = pending.ret as u64;
         self.settle(id)
+    }
+
+    /// Reads what a call is given in a task's memory; false where the kernel could not read it for the
+    /// task.
+    pub(super) fn read_for(&self, id: u32, addr: u64, buf: &mut [u8]) -> bool {
+        let task = self.task(id);
+        match scribe_tracee::read_as_allowed(task.tid, addr, buf) {
+            Err(libc::EFAULT) => false,
+            Err(_) => task.space.mem.read(addr, buf).is_ok(),
+            Ok(()) => true,
+        }
+    }
+
+    /// The same for a word.
+    pub(super) fn word_for(&self, id: u32, addr: u64) -> Option<u64> {
+        let mut word = [0; 8];
+        self.read_for(id, addr, &mut word)
+            .then(|| u64::from_le_bytes(word))
     }
 
     /// Writes to a task's memory what a call gives it; false where the kernel could not write for it.

@@ -143,7 +143,7 @@ impl Recorder {
             if length == which.kind().length() as u64 {
                 self.learn_place(id, at);
             }
-            if !self.traced(id) {
+            if !self.traced(id) && regs.eflags & cpu::TRAP_FLAG == 0 {
                 self.carry_on(id, regs)?;
                 return Ok(true);
             }
@@ -155,7 +155,16 @@ impl Recorder {
             self.count_time(id, which, &mut regs);
         }
         self.task_mut(id).app = regs;
-        if !self.emulated_step(id, which != Trapped::Cpuid)? {
+        if self.emulated_step(id, which != Trapped::Cpuid)? {
+            return Ok(true);
+        }
+        if regs.eflags & cpu::TRAP_FLAG != 0 {
+            // The program steps by itself: the trap behind the instruction.
+            let tid = self.task(id).tid;
+            regs.orig_rax = u64::MAX;
+            self.machine.stopped(tid)?.set_regs(&regs)?;
+            self.fault(id, libc::SIGTRAP, cpu::trap_info(regs.rip))?;
+        } else {
             self.resume_application(id)?;
         }
         Ok(true)

@@ -395,6 +395,22 @@ impl Recorder {
         self.unpatch_at(id, start, end, patch::REMOVE)
     }
 
+    /// The program has set the trap flag: it would find the agent's instructions among its own. From here on
+    /// nothing of it is patched. The task has just entered its handler.
+    pub(super) fn steps_by_itself(&mut self, id: u32) -> Result<()> {
+        let space = self.task(id).space.clone();
+        if std::mem::replace(&mut space.sites.borrow_mut().off, true) {
+            return Ok(());
+        }
+        self.unpatch(id, 0, u64::MAX)?;
+        if !self.machine.cpuid_faults {
+            let tasks = self.tasks.values();
+            let own = tasks.filter(|task| Rc::ptr_eq(&task.space, &space));
+            space.pin(own.map(|task| task.tid));
+        }
+        Ok(())
+    }
+
     fn unpatch_at(&mut self, id: u32, start: u64, end: u64, flags: u8) -> Result<()> {
         let space = self.task(id).space.clone();
         let gone = space.sites.borrow_mut().restore(&space.mem, start, end);

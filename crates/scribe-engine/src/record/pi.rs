@@ -90,7 +90,7 @@ impl Recorder {
         let mut limit = Limit::Never;
         if waits.contains(&command) && time != 0 {
             let mut at = [0; 16];
-            if self.task(id).space.mem.read(time, &mut at).is_err() {
+            if !self.read_for(id, time, &mut at) {
                 return Err(EFAULT);
             }
             if !is_valid_time(&at) {
@@ -324,9 +324,9 @@ impl Recorder {
 
     fn read_word(&self, id: u32, addr: u64) -> Answer<u32> {
         let mut word = [0; 4];
-        match self.task(id).space.mem.read(addr, &mut word) {
-            Ok(()) => Ok(u32::from_le_bytes(word)),
-            Err(_) => Err(EFAULT),
+        match self.read_for(id, addr, &mut word) {
+            true => Ok(u32::from_le_bytes(word)),
+            false => Err(EFAULT),
         }
     }
 

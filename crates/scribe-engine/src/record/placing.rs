@@ -77,7 +77,7 @@ impl Recorder {
             let mut image = vec![0; if buf.in_place { 0 } else { buf.cap as usize }];
             if buf.dir == Dir::Out {
                 image.clear();
-            } else if space.mem.read_some(buf.addr, &mut image) < image.len() {
+            } else if !self.read_for(id, buf.addr, &mut image) {
                 // Not all of it is readable: the kernel is to see that for itself.
                 image.clear();
                 images.push(image);

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::regs;
-use scribe_kernel::signal::frame::{self, FaultInfo, FrameInput};
+use crate::replay::AT_CALL;
+use scribe_kernel::signal::frame::{self, FaultCause, FaultInfo, FrameInput};
 use scribe_kernel::signal::{Action, DefaultAction, Disposition, Mask};
 use scribe_kernel::vdso::{self, Inside};
 use scribe_kernel::xstate;
@@ -138,7 +139,7 @@ impl Recorder {
     }
 
     /// A fault of the instruction at which the task stands: a sync point.
-    fn fault(&mut self, id: u32, signal: i32, info: [u8; 128]) -> Result<()> {
+    pub(super) fn fault(&mut self, id: u32, signal: i32, info: [u8; 128]) -> Result<()> {
         let task = self.tasks.get_mut(&id).expect("the task exists");
         task.app = self.machine.stopped(task.tid)?.regs()?;
         task.app.orig_rax = u64::MAX;
@@ -151,6 +152,9 @@ impl Recorder {
         match action {
             Action::Handler(disposition) if !blocked => {
                 self.enter_handler(id, signal, &info, SYNC, &disposition, None)?;
+                if signal == libc::SIGTRAP && si_code(&info) == libc::TRAP_TRACE {
+                    self.steps_by_itself(id)?;
+                }
                 self.settle(id)
             }
             // A fault cannot be put off or ignored: the kernel ends the program.
@@ -184,6 +188,16 @@ impl Recorder {
         let traced = self.traced(id);
         let task = self.tasks.get_mut(&id).expect("the task exists");
         let tid = task.tid;
+        if signal == libc::SIGSEGV
+            && si_code(&info) == libc::SI_KERNEL
+            && matches!(&task.call, Some(call) if matches!(call.kind, calls::Kind::Exec))
+        {
+            // exec has failed when the old program was gone already (fs/exec.c, point_of_no_return): there
+            // is no memory to go back to.
+            task.state = State::Exiting;
+            self.record_death(id, signal, AT_CALL);
+            return Ok(self.machine.go(tid, Go::Agent, signal)?);
+        }
         let pending_mask = task.call.as_ref().and_then(|call| call.temporary_mask);
         let blocked = pending_mask.unwrap_or(task.mask) >> (signal - 1) & 1 != 0;
         let action = task.sighand.borrow().what_to_do(signal as u32);
@@ -753,8 +767,21 @@ pub(crate) fn enter_handler(
     layout: &xstate::XstateLayout,
 ) -> scribe_tracee::Result<bool> {
     let image = stopped.xstate()?;
-    if let Some(fault) = FaultInfo::from_siginfo(entry.signal as u32, entry.info, false, false) {
-        *entry.fault = fault;
+    if is_synchronous(entry.signal, entry.info) {
+        let mut code = [0; 15];
+        let got = mem.read_some(entry.app.rip, &mut code);
+        let addr = u64::from_le_bytes(entry.info[16..24].try_into().expect("eight bytes"));
+        let found = scribe_tracee::fault::cause(&code[..got], entry.app, addr);
+        let cause = FaultCause {
+            write: found.write,
+            fetch: found.fetch,
+            x87: found.x87,
+            interrupt: found.interrupt,
+        };
+        let fault = entry
+            .fault
+            .from_siginfo(entry.signal as u32, entry.info, &cause);
+        *entry.fault = fault.unwrap_or(*entry.fault);
     }
     let before = *entry.alt;
     let input = FrameInput {

@@ -45,12 +45,12 @@ impl Recorder {
                 let flags = (libc::CLONE_VFORK | libc::CLONE_VM) as u64;
                 self.start_clone(id, row, call, flags)
             }
-            Special::Clone3 => match self.task(id).space.mem.read_u64(args[0]) {
-                Ok(flags) if (64..=4096).contains(&args[1]) => {
+            Special::Clone3 => match self.word_for(id, args[0]) {
+                Some(flags) if (64..=4096).contains(&args[1]) => {
                     self.start_clone(id, row, call, flags)
                 }
-                Ok(_) => self.answer(id, row, call, EINVAL),
-                Err(_) => self.answer(id, row, call, EFAULT),
+                Some(_) => self.answer(id, row, call, EINVAL),
+                None => self.answer(id, row, call, EFAULT),
             },
             Special::Execve | Special::Execveat => self.start_exec(id, row, call),
             Special::Exit | Special::ExitGroup => self.start_exit(id, row, call),
@@ -131,6 +131,18 @@ impl Recorder {
             Special::ProcessVmWritev => self.process_vm_writev(id, row, call),
             Special::RestartSyscall => self.answer(id, row, call, -i64::from(libc::EINTR)),
             Special::FutexPi => self.futex_pi(id, row, call),
+            // What would change the caller's own memory: kernels before 6.13 take none of these here.
+            Special::ProcessMadvise
+                if !matches!(
+                    args[3] as i32,
+                    libc::MADV_WILLNEED
+                        | libc::MADV_COLD
+                        | libc::MADV_PAGEOUT
+                        | libc::MADV_COLLAPSE
+                ) =>
+            {
+                self.answer(id, row, call, EINVAL)
+            }
             Special::Hook => self.hook(id, row, call),
             Special::IoSetup
             | Special::IoDestroy
@@ -159,15 +171,15 @@ impl Recorder {
         if size != 8 {
             return self.answer(id, row, call, EINVAL);
         }
-        let task = self.task(id);
         let mut bytes = [0; 32];
         let mut action = None;
         if new != 0 {
-            if task.space.mem.read(new, &mut bytes).is_err() {
+            if !self.read_for(id, new, &mut bytes) {
                 return self.answer(id, row, call, EFAULT);
             }
             action = Some(Disposition::from_bytes(&bytes));
         }
+        let task = self.task(id);
         let stored = |task: &Task| {
             let sighand = task.sighand.borrow();
             sighand.get(signal as u32).copied().unwrap_or_default()
@@ -215,11 +227,10 @@ impl Recorder {
         if size != 8 {
             return self.answer(id, row, call, EINVAL);
         }
-        let task = self.task(id);
-        let before = task.mask;
+        let before = self.task(id).mask;
         let mut after = before;
         if set != 0 {
-            let Ok(set) = task.space.mem.read_u64(set) else {
+            let Some(set) = self.word_for(id, set) else {
                 return self.answer(id, row, call, EFAULT);
             };
             match sigprocmask(Mask(before), how as i32, Mask(set)) {
@@ -259,8 +270,7 @@ impl Recorder {
 
     fn sigreturn(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
         let task = self.task(id);
-        let mem = &task.space.mem;
-        let mut read = |addr: u64, buf: &mut [u8]| mem.read(addr, buf).is_ok();
+        let mut read = |addr: u64, buf: &mut [u8]| self.read_for(id, addr, buf);
         let stopped = self.machine.stopped(task.tid)?;
         let user = regs::to_user(&task.app);
         let restored = parse_sigreturn(task.app.rsp, &mut read, &user, &self.xstate, &task.alt);
@@ -276,22 +286,28 @@ impl Recorder {
         pending.kind = Kind::Sigreturn(Box::new(regs::from_user(&restored.regs)));
         let task = self.task_mut(id);
         task.alt = restored.altstack;
+        let before = std::mem::replace(&mut task.mask, restored.mask.0);
         self.set_mask(id, restored.mask.0)?;
+        if before & !restored.mask.0 != 0 && !self.traced(id) {
+            // What the return lets through comes before the next instruction, which may be the first one of
+            // another handler.
+            self.take_waiting(id)?;
+        }
         self.task_mut(id).call = Some(Box::new(pending));
         self.finish_call(id)
     }
 
     fn sigaltstack(&mut self, id: u32, row: &'static Row, call: Call) -> Result<()> {
         let [new, old, ..] = call.args;
-        let task = self.tasks.get_mut(&id).expect("the task exists");
         let mut bytes = [0; 24];
         let mut stack = None;
         if new != 0 {
-            if task.space.mem.read(new, &mut bytes).is_err() {
+            if !self.read_for(id, new, &mut bytes) {
                 return self.answer(id, row, call, EFAULT);
             }
             stack = Some(AltStack::from_bytes(&bytes));
         }
+        let task = self.tasks.get_mut(&id).expect("the task exists");
         match task.alt.sigaltstack(stack, task.app.rsp, None) {
             Err(errno) => self.answer(id, row, call, -i64::from(errno.0)),
             Ok(_) if old == 0 => self.answer(id, row, call, 0),
@@ -301,18 +317,17 @@ impl Recorder {
 
     /// Waiting for signals, some of which may have been taken from the kernel already.
     fn sigwait(&mut self, id: u32, row: &'static Row, call: Call, special: Special) -> Result<()> {
-        if special == Special::RtSigtimedwait && call.args[3] == 8 {
-            let task = self.tasks.get_mut(&id).expect("the task exists");
-            if let Ok(set) = task.space.mem.read_u64(call.args[0])
-                && let Some(pending) = task.stash.pop(Mask(!set))
-            {
-                let at = call.args[1];
-                let ret = i64::from(pending.signo);
-                if at == 0 {
-                    return self.answer(id, row, call, ret);
-                }
-                return self.answer_with(id, row, call, ret, &[(at, &pending.info)]);
+        if special == Special::RtSigtimedwait
+            && call.args[3] == 8
+            && let Some(set) = self.word_for(id, call.args[0])
+            && let Some(pending) = self.task_mut(id).stash.pop(Mask(!set))
+        {
+            let at = call.args[1];
+            let ret = i64::from(pending.signo);
+            if at == 0 {
+                return self.answer(id, row, call, ret);
             }
+            return self.answer_with(id, row, call, ret, &[(at, &pending.info)]);
         }
         self.start_call(id, row, call, Kind::Plain)
     }

@@ -401,7 +401,7 @@ impl Recorder {
             // SAFETY: plain integers.
             app: unsafe { std::mem::zeroed() },
             mask: 0,
-            alt: AltStack::default(),
+            alt: AltStack::initial(),
             stash: SignalQueue::default(),
             keeps: false,
             call: None,

@@ -46,7 +46,10 @@ impl Recorder {
         } else if nr == libc::SYS_clone3 {
             // The structure is changed in a copy.
             let size = (call.args[1] as usize).min(4096);
-            let mut args = self.task(id).space.mem.read_vec(call.args[0], size)?;
+            let mut args = vec![0; size];
+            if !self.read_for(id, call.args[0], &mut args) {
+                return self.answer(id, row, call, -i64::from(libc::EFAULT));
+            }
             args[..8].copy_from_slice(&(flags & !OURS).to_le_bytes());
             let at = self.scratch(id, args.len() as u64)?;
             self.task(id).space.mem.write(at, &args)?;

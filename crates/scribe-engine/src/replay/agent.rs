@@ -344,10 +344,15 @@ impl Replayer {
         } else if known.patch(&space.mem, &sites, None)? != sites {
             return Err(bad());
         }
-        if known.answers_cpuid() && !space.unknown_code.get() {
-            let tasks = self.tasks.values();
-            let own = tasks.filter(|task| Rc::ptr_eq(&task.space, &space));
-            space.unpin(own.map(|task| task.tid));
+        let tasks = self.tasks.values();
+        let own = tasks.filter(|task| Rc::ptr_eq(&task.space, &space));
+        let own = own.map(|task| task.tid);
+        if known.answers_cpuid() {
+            if !space.unknown_code.get() {
+                space.unpin(own);
+            }
+        } else if flags & patch::REMOVE != 0 && !self.machine.cpuid_faults {
+            space.pin(own);
         }
         Ok(())
     }

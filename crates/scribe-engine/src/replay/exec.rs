@@ -207,7 +207,7 @@ impl Replayer {
             // SAFETY: plain integers.
             app: unsafe { std::mem::zeroed() },
             mask: 0,
-            alt: AltStack::default(),
+            alt: AltStack::initial(),
             sighand: Rc::default(),
             space: Rc::new(AddressSpace::open(tid)?),
             fault: FaultInfo::default(),

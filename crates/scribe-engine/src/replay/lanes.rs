@@ -294,7 +294,9 @@ impl Replayer {
                     app.rcx = values.get(1).unwrap_or(0);
                 }
                 app.rip += length;
-                self.task_mut(id).state = State::Idle;
+                if !self.stepped_by_flag(id) {
+                    self.task_mut(id).state = State::Idle;
+                }
                 Ok(())
             }
             (sync, Record::Tracer(tracer)) => self.tracer(id, sync, tracer),

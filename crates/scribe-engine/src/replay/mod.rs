@@ -486,7 +486,12 @@ impl Replayer {
                     if self.stepped(id) {
                         return Ok(());
                     }
-                    return self.resume(id);
+                    if !self.stepped_by_flag(id) {
+                        return self.resume(id);
+                    }
+                    let lane = self.task(id).lane;
+                    self.ready.push_back(lane);
+                    return Ok(());
                 }
                 if which != Trapped::Cpuid && tsc {
                     task.state = State::Arrived(Sync::Instruction(which, length));
@@ -496,6 +501,18 @@ impl Replayer {
         let lane = self.task(id).lane;
         self.ready.push_back(lane);
         Ok(())
+    }
+
+    /// Behind an instruction that the engine has carried out: whether the program steps by itself, so that
+    /// it is trapped here.
+    fn stepped_by_flag(&mut self, id: u32) -> bool {
+        let task = self.task_mut(id);
+        let stepped = task.app.eflags & crate::cpu::TRAP_FLAG != 0;
+        if stepped {
+            let info = crate::cpu::trap_info(task.app.rip);
+            task.state = State::Arrived(Sync::Fault(libc::SIGTRAP, info));
+        }
+        stepped
     }
 
     fn task(&self, id: u32) -> &Task {

@@ -56,6 +56,15 @@ impl AltStack {
         }
     }
 
+    /// What the first process of all has, and by fork every other one in which no thread and no program
+    /// ever asked for something else: no stack, and flags that do not say so.
+    pub fn initial() -> Self {
+        Self {
+            flags: 0,
+            ..Self::default()
+        }
+    }
+
     /// exec (`setup_new_exec`): there is no stack any more, the flags stay.
     pub fn exec_reset(&mut self) {
         (self.sp, self.size) = (0, 0);

@@ -74,21 +74,41 @@ pub struct FaultInfo {
     pub cr2: u64,
 }
 
+/// What the instruction that faulted tells beyond the siginfo: whoever calls
+/// [`FaultInfo::from_siginfo`] has decoded it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCause {
+    /// It was to write at the faulting address.
+    pub write: bool,
+    /// It could not be fetched.
+    pub fetch: bool,
+    /// It is one of the x87.
+    pub x87: bool,
+    /// It is `int n`, with this number.
+    pub interrupt: Option<u8>,
+}
+
 impl FaultInfo {
-    /// The values for a signal that the kernel sent for an exception, as far as the siginfo tells;
-    /// `None` if it was sent for another reason. Whether a page fault was a `write` or an
-    /// instruction `fetch` the siginfo does not say: decode the instruction.
+    /// The values for a signal that the kernel sent for an exception, after those of the fault
+    /// before; `None` if it was sent for another reason.
     /// Source: arch/x86/kernel/traps.c, arch/x86/mm/fault.c; error bits from
     /// arch/x86/include/asm/trap_pf.h.
-    pub fn from_siginfo(signo: u32, info: &SigInfo, write: bool, fetch: bool) -> Option<Self> {
+    pub fn from_siginfo(self, signo: u32, info: &SigInfo, cause: &FaultCause) -> Option<Self> {
         const SI_KERNEL: i32 = 0x80;
+        // TASK_SIZE_MAX with four levels of page tables. What lies above looks as if it was there
+        // (sanitize_error_code).
+        const TASK_SIZE: u64 = (1 << 47) - 4096;
         let addr = le::u64(info, 16);
-        let access = 4 | u64::from(write) << 1 | u64::from(fetch) << 4;
+        let access = 4
+            | u64::from(addr >= TASK_SIZE)
+            | u64::from(cause.write) << 1
+            | u64::from(cause.fetch) << 4;
+        // Only page faults have an address; that of the last one stays.
         let fault = |trapno, err| {
             Some(Self {
                 trapno,
                 err,
-                cr2: 0,
+                cr2: self.cr2,
             })
         };
         match (signo as i32, si_code(info)) {
@@ -108,8 +128,12 @@ impl FaultInfo {
                 err: access | 0x21,
                 cr2: addr,
             }),
-            // General protection: no address, no code that user space could predict.
-            (libc::SIGSEGV, SI_KERNEL) => fault(13, 0),
+            // General protection: the error code names a gate that is not for user space.
+            (libc::SIGSEGV, SI_KERNEL) => {
+                fault(13, cause.interrupt.map_or(0, |n| u64::from(n) << 3 | 2))
+            }
+            // Stack segment: an address by rsp or rbp that is not canonical.
+            (libc::SIGBUS, SI_KERNEL) => fault(12, 0),
             // BUS_ADRALN (alignment check), BUS_ADRERR (page fault behind the end of a file)
             (libc::SIGBUS, 1) => fault(17, 0),
             (libc::SIGBUS, 2) => Some(Self {
@@ -119,6 +143,7 @@ impl FaultInfo {
             }),
             // FPE_INTDIV; the others come from x87 or SIMD
             (libc::SIGFPE, 1) => fault(0, 0),
+            (libc::SIGFPE, 2..=7) if cause.x87 => fault(16, 0),
             (libc::SIGFPE, 2..=7) => fault(19, 0),
             // ILL_ILLOPN
             (libc::SIGILL, 2) => fault(6, 0),

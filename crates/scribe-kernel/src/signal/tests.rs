@@ -1,4 +1,5 @@
 use super::altstack::{MINSIGSTKSZ, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK};
+use super::frame::FaultCause;
 use super::frame::{self, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS};
 use super::stash::pop_next;
 use super::*;
@@ -515,7 +516,12 @@ fn unreadable_frame() {
 fn faults() {
     let mut i = info(11, 1, 0);
     le::put64(&mut i, 16, 0xdead);
-    let f = |i: &SigInfo, signo| FaultInfo::from_siginfo(signo, i, true, false);
+    let mut cause = FaultCause {
+        write: true,
+        ..FaultCause::default()
+    };
+    let old = FaultInfo::default();
+    let f = |i: &SigInfo, signo| old.from_siginfo(signo, i, &cause);
     assert_eq!(
         f(&i, 11),
         Some(FaultInfo {
@@ -526,4 +532,27 @@ fn faults() {
     );
     assert_eq!(f(&info(11, 0, 0), 11), None);
     assert_eq!(f(&info(8, 1, 0), 8).unwrap().trapno, 0);
+    assert_eq!(f(&info(8, 3, 0), 8).unwrap().trapno, 19);
+    le::put64(&mut i, 16, 0xffff_8000_0000_0000);
+    assert_eq!(f(&i, 11).unwrap().err, 7);
+    // The address of the last page fault stays.
+    cause = FaultCause {
+        x87: true,
+        interrupt: Some(0x2d),
+        ..FaultCause::default()
+    };
+    let old = FaultInfo {
+        cr2: 0xdead,
+        ..FaultInfo::default()
+    };
+    let f = |signo, code| old.from_siginfo(signo, &info(signo, code, 0), &cause);
+    assert_eq!(f(8, 3).unwrap().trapno, 16);
+    assert_eq!(
+        f(11, 0x80),
+        Some(FaultInfo {
+            trapno: 13,
+            err: 0x16a,
+            cr2: 0xdead
+        })
+    );
 }

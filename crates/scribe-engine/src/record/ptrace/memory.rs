@@ -46,11 +46,7 @@ impl Recorder {
         writes: Writes,
     ) -> Result<()> {
         if Rc::ptr_eq(&self.task(id).space, &self.task(target).space) && id == target {
-            let own: Vec<(u64, &[u8])> = writes
-                .iter()
-                .map(|(at, bytes)| (*at, bytes.as_slice()))
-                .collect();
-            return self.answer_with(id, row, call, ret, &own);
+            return self.answer_forced(id, row, call, ret, &writes);
         }
         match self.try_poke(id, target, &writes)? {
             true => self.answer(id, row, call, ret),
@@ -239,6 +235,24 @@ impl Recorder {
         }
     }
 
+    /// What a call that writes by vectors has in them.
+    fn gather(&self, id: u32, at: u64, parts: u64) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for i in 0..parts.min(MOST_PARTS) {
+            let word = |n: u64| self.word_for(id, at.wrapping_add(i * 16 + n));
+            let (addr, len) = (word(0)?, word(8)?);
+            let before = bytes.len();
+            let want = len.min((MOST - before) as u64);
+            for_pieces(&self.task(id).space.mem, addr, want, |_, piece| {
+                bytes.extend_from_slice(piece);
+            });
+            if ((bytes.len() - before) as u64) < len {
+                break;
+            }
+        }
+        Some(bytes)
+    }
+
     /// A write to `/proc/PID/mem` of a recorded task. `None`: it is not.
     pub(in crate::record) fn writes_memory(
         &mut self,
@@ -247,10 +261,23 @@ impl Recorder {
         call: Call,
     ) -> Result<Option<()>> {
         let nr = i64::from(call.nr);
-        if nr != libc::SYS_write && nr != libc::SYS_pwrite64 {
+        let writes = [
+            libc::SYS_write,
+            libc::SYS_pwrite64,
+            libc::SYS_writev,
+            libc::SYS_pwritev,
+            libc::SYS_pwritev2,
+        ];
+        if !writes.contains(&nr) {
             return Ok(None);
         }
         let [fd, from, count, offset, ..] = call.args;
+        let vectors = nr != libc::SYS_write && nr != libc::SYS_pwrite64;
+        let moves = match nr {
+            libc::SYS_write | libc::SYS_writev => true,
+            libc::SYS_pwritev2 => offset == u64::MAX,
+            _ => false,
+        };
         let Some(pid) = self.fd_info(id, fd as i32).and_then(|info| info.memory_of) else {
             return Ok(None);
         };
@@ -260,14 +287,18 @@ impl Recorder {
         self.tracing_begins()?;
         let task = self.task(id);
         let tid = task.tid;
-        let at = match nr {
-            libc::SYS_write => position(tid, fd as i32),
-            _ => offset,
+        let at = match moves {
+            true => position(tid, fd as i32),
+            false => offset,
         };
         let mut bytes = Vec::new();
-        for_pieces(&task.space.mem, from, count.min(MOST as u64), |_, piece| {
-            bytes.extend_from_slice(piece);
-        });
+        if !vectors {
+            for_pieces(&task.space.mem, from, count.min(MOST as u64), |_, piece| {
+                bytes.extend_from_slice(piece);
+            });
+        } else if let Some(all) = self.gather(id, from, count) {
+            bytes = all;
+        }
         if bytes.is_empty() && count != 0 {
             return self.answer(id, row, call, EFAULT).map(Some);
         }
@@ -277,7 +308,7 @@ impl Recorder {
             return self.answer(id, row, call, EIO).map(Some);
         }
         let len = bytes.len() as u64;
-        if nr == libc::SYS_write {
+        if moves {
             let args = [fd, len, libc::SEEK_CUR as u64, 0, 0, 0];
             let app = self.task(id).app;
             self.machine.inject(tid, &app, libc::SYS_lseek, args)?;
@@ -335,7 +366,11 @@ impl Recorder {
         for (addr, len) in to {
             let len = rest.len().min(len as usize);
             let mut old = vec![0; len];
-            let there = self.task(target).space.mem.read_some(addr, &mut old);
+            // Unlike /proc/PID/mem this minds what the pages are for.
+            let there = match writable(self.task(target).tid, addr, len as u64) {
+                true => self.task(target).space.mem.read_some(addr, &mut old),
+                false => 0,
+            };
             writes.push((addr, rest[..there].to_vec()));
             if there < len {
                 break;
@@ -348,6 +383,14 @@ impl Recorder {
         }
         self.poke(id, (row, call), done as i64, target, writes)
     }
+}
+
+/// Whether a task may write to all of this memory.
+fn writable(tid: Tid, addr: u64, len: u64) -> bool {
+    let end = addr.saturating_add(len);
+    let maps = scribe_tracee::maps::read(tid);
+    let mut hit = maps.iter().filter(|map| map.start < end && map.end > addr);
+    hit.all(|map| map.writable())
 }
 
 /// The position of a descriptor (proc(5), fdinfo).
