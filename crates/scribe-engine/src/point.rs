@@ -29,6 +29,9 @@ pub struct Point {
     pub mem: u64,
 }
 
+/// Addresses of pages and their hashes, in order.
+pub type Pages = Vec<(u64, u64)>;
+
 impl Point {
     /// The present point of a stopped task, its extended state, and the hashes of its pages, in the order of their
     /// addresses.
@@ -37,7 +40,7 @@ impl Point {
         regs: &Regs,
         mem: &Mem,
         layout: &XstateLayout,
-    ) -> Result<(Point, Vec<u8>, Vec<(u64, u64)>)> {
+    ) -> Result<(Point, Vec<u8>, Pages)> {
         let (plain, image) = extended(stopped, layout)?;
         let mut pages = Vec::new();
         page_hashes(stopped.tid(), mem, |addr, hash| pages.push((addr, hash)));
