@@ -3,6 +3,7 @@
 
 use super::*;
 use scribe_abi::is_ours;
+use scribe_objects::ipc::{self, Attached};
 use scribe_objects::model::{self, Objects, Timer};
 use scribe_objects::take::{Limits, Mapped, Store, Subject};
 use scribe_tracee::maps;
@@ -92,6 +93,7 @@ impl Recorder {
         let stream = self.new_stream();
         let mut contents = Contents::new(&self.log, stream);
         let mut objects = taker.take(&subjects, [0, 1, 2], limits, &mut contents);
+                attached: attached(leader.tid),
         let names = self.changes.names();
         taker.names(names, limits, &mut contents, &mut objects);
         self.taker = taker;
@@ -103,6 +105,10 @@ impl Recorder {
         order(&mut objects);
         self.write_description(stream, &objects, bookmark, false);
         Ok(())
+        let mut ids = self.ipc.clone();
+        let attached = subjects.iter().flat_map(|subject| &subject.attached);
+        ids.segments.extend(attached.map(|map| map.id));
+        objects.ipc = ipc::take(&ids, limits, &mut contents, &mut objects.lost);
     }
 
     /// The number of a stream that is no lane.
@@ -113,6 +119,18 @@ impl Recorder {
 
     /// Ends a stream with the description to which its contents belong, and says what that is of.
     pub(super) fn write_description(
+    /// A call is over: the program may have got an object of System V's.
+    pub(super) fn note_ipc(&mut self, pending: &PendingCall) {
+        let id = pending.ret as i32;
+        match i64::from(pending.call.nr) {
+            _ if id < 0 => {}
+            libc::SYS_shmget => drop(self.ipc.segments.insert(id)),
+            libc::SYS_semget => drop(self.ipc.semaphores.insert(id)),
+            libc::SYS_msgget => drop(self.ipc.queues.insert(id)),
+            _ => {}
+        }
+    }
+
         &self,
         stream: u32,
         objects: &Objects,
@@ -286,6 +304,20 @@ fn order(objects: &mut Objects) {
         let known = |process: &model::Process| {
             process.parent == 0 || done.iter().any(|other| other.pid == process.parent)
         };
+/// System V shared memory that a process has attached: the kernel names its mappings so, and numbers them by id.
+fn attached(tid: Tid) -> Vec<Attached> {
+    let maps = maps::read(tid).into_iter();
+    maps.filter(|map| map.shared && map.name.starts_with("/SYSV"))
+        .map(|map| Attached {
+            start: map.start,
+            end: map.end,
+            offset: map.offset,
+            prot: map.prot,
+            id: map.ino as i32,
+        })
+        .collect()
+}
+
         let at = rest.iter().position(known).unwrap_or(0);
         done.push(rest.remove(at));
     }

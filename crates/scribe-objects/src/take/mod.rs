@@ -7,6 +7,7 @@ mod proc;
 mod sockets;
 
 use crate::model::{Changed, File, Named, Objects, Process, Shared};
+use crate::ipc::Attached;
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -53,6 +54,17 @@ pub struct Subject {
     pub mapped: Vec<Mapped>,
 }
 
+    /// System V shared memory that it has attached.
+    pub attached: Vec<Attached>,
+}
+
+impl Subject {
+    /// Inodes of what it has mapped: as /proc has them, and as stat(2) does, which may be another for an overlay.
+    fn mapped_files(&self) -> impl Iterator<Item = u64> {
+        let files = self.mapped.iter().filter_map(|map| map.file.as_ref());
+        let found = files.filter_map(|file| Some(file.metadata().ok()?.ino()));
+        found.chain(self.mapped.iter().map(|map| map.ino))
+    }
 /// A mapping of a file.
 #[derive(Debug)]
 pub struct Mapped {
@@ -114,6 +126,7 @@ impl Taker {
         }
         taking.peers();
         let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].map(clock);
+            process.attached.clone_from(&subject.attached);
         taking.objects.clocks = clocks.into();
         taking.objects
     }

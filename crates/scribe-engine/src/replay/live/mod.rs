@@ -8,6 +8,7 @@
 mod channel;
 mod contents;
 mod descriptors;
+mod ipc;
 mod namespace;
 mod overlay;
 mod process;
@@ -18,7 +19,8 @@ use contents::Streams;
 pub(super) use namespace::Namespace;
 use scribe_objects::Objects;
 use scribe_objects::make::Maker;
-use scribe_objects::model::{Changed, Kind, Named};
+use scribe_objects::ipc::Ipc;
+use scribe_objects::model::{Changed, Kind, Named, Open};
 use std::path::PathBuf;
 
 /// Where a replay turns live.
@@ -117,7 +119,9 @@ impl Live {
             }));
             refuse(lost)?;
         }
-        let namespace = Namespace::enter(objects.clocks)?;
+        let queue = |open: &Open| matches!(open.kind, Kind::Queue(_));
+        let ipc = objects.ipc != Ipc::default() || objects.open.iter().any(queue);
+        let namespace = Namespace::enter(objects.clocks, ipc)?;
         Ok(Live {
             namespace,
             options,
@@ -239,6 +243,7 @@ impl Replayer {
         notes.append(&mut maker.notes);
         drop(maker);
         notes.sort();
+        self.make_ipc(live, &mut lost);
         notes.dedup();
         for note in notes {
             (self.options.warn)(&note);
@@ -255,6 +260,9 @@ impl Replayer {
         drop((made, maps));
         for process in &objects.processes {
             self.give_tasks_back(process)?;
+        }
+        for segment in objects.ipc.segments.iter().filter(|one| one.removed) {
+            scribe_objects::ipc::remove_segment(segment);
         }
         // From here on nothing but what the tasks do can go wrong. Their /proc shows them; ours stays.
         // SAFETY: plain numbers.
