@@ -143,7 +143,7 @@ impl Taking<'_> {
         let written = flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32;
         let file = fs::File::open(format!("/proc/{pid}/fd/{fd}"));
         let place = match &file {
-            Ok(file) => self.file(file, link, written, false),
+            Ok(file) => self.file(file, link, written),
             Err(_) => None,
         };
         place.map_or_else(|| Kind::Other(link.into()), Kind::File)

@@ -8,7 +8,7 @@ mod sockets;
 
 use crate::model::{Changed, File, Named, Objects, Process, Shared};
 use crate::ipc::Attached;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -98,6 +98,8 @@ pub(crate) struct Taking<'a> {
     files: HashMap<(u64, u64), usize>,
     pipes: HashMap<u64, Option<(u32, u32)>>,
     seen: Vec<fds::Seen>,
+    /// Inodes of files through which processes share memory: they change without it showing in their times.
+    mapped: HashSet<u64>,
     diag: Option<diag::Diag>,
 }
 
@@ -172,6 +174,7 @@ impl Taker {
             files: HashMap::new(),
             pipes: HashMap::new(),
             seen: Vec::new(),
+            mapped: subjects.iter().flat_map(Subject::mapped_files).collect(),
             diag: None,
         }
     }
@@ -205,11 +208,12 @@ fn is_system(path: &str) -> bool {
 
 impl Taking<'_> {
     /// The place of a regular file in the list; its content is kept if it may be needed.
-    fn file(&mut self, file: &fs::File, path: &str, written: bool, mapped: bool) -> Option<usize> {
+    fn file(&mut self, file: &fs::File, path: &str, written: bool) -> Option<usize> {
         let meta = file.metadata().ok()?;
         let key = (meta.dev(), meta.ino());
         let deleted = meta.nlink() == 0;
         let at = match self.files.get(&key) {
+        let mapped = self.mapped.contains(&key.1);
             Some(at) => *at,
             None => {
                 let memory = path.strip_prefix("/memfd:");
@@ -260,7 +264,7 @@ impl Taking<'_> {
             true => fs::File::open(name).ok(),
             false => None,
         };
-        let place = file.and_then(|file| self.file(&file, name, true, false));
+        let place = file.and_then(|file| self.file(&file, name, true));
         match place {
             // Another name of a file that has one already: it would be made twice.
             Some(at) if self.objects.files[at].path == name => Named::File(at),
@@ -316,7 +320,7 @@ impl Taking<'_> {
             let written = map.prot & libc::PROT_WRITE as u32 != 0;
             let file = match &map.file {
                 Some(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => {
-                    self.file(file, &map.name, written, true)
+                    self.file(file, &map.name, written)
                 }
                 Some(_) => None,
                 // It may have a descriptor.
