@@ -316,6 +316,8 @@ pub struct Socket {
     pub listens: Option<i32>,
     /// It is connected.
     pub connected: bool,
+    /// Its connection is over: it was closed (1), or has failed, which the program does not know yet (2).
+    pub over: u8,
     /// Its own address, as the kernel has it; empty: none.
     pub name: Vec<u8>,
     /// The other end's address; empty: none.
@@ -324,7 +326,7 @@ pub struct Socket {
     pub options: Vec<(i32, i32, Vec<u8>)>,
     /// What waits to be read, message by message (a stream is one); for each the sender's address.
     pub queue: Vec<(u32, u32, Vec<u8>)>,
-    /// Bytes that it has sent and the other end has not got.
+    /// Bytes that the program has sent, and for which the other end has no room.
     pub unsent: u32,
     /// Nothing more comes (1), nothing more may be sent (2).
     pub shut: u8,

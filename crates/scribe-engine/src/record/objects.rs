@@ -73,6 +73,14 @@ impl Recorder {
         tasks.all(|task| stands(task) && !task.listening) && !self.tasks.is_empty()
     }
 
+    /// Whether something is on its way between sockets of the program, whose tasks all stand still, where nobody can
+    /// look at it.
+    pub(super) fn is_under_way(&self) -> bool {
+        let processes = self.by_process();
+        let pids = processes.iter().map(|tasks| self.task(tasks[0]).tid);
+        scribe_objects::take::under_way(pids)
+    }
+
     /// Describes the kernel objects of the program, whose tasks all stand still at a bookmark.
     pub(super) fn write_objects(&mut self, bookmark: u32, by_itself: bool) -> Result<()> {
         if !self.all_stand() {

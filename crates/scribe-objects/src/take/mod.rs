@@ -5,6 +5,7 @@ mod diag;
 mod fds;
 mod proc;
 mod sockets;
+mod transit;
 
 use crate::model::{Changed, File, Named, Objects, Process, Shared};
 use crate::ipc::Attached;
@@ -14,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 pub use proc::{timers, zombies};
+pub use transit::under_way;
 
 /// Where contents of files and pipes go.
 pub trait Store {

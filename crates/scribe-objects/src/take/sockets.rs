@@ -1,5 +1,6 @@
 //! Sockets: asked through a copy of the descriptor, which changes nothing about them.
 
+use super::transit::SIOCOUTQNSD;
 use super::{Taking, diag::Diag};
 use crate::address;
 use crate::model::{Kind, Socket};
@@ -33,8 +34,10 @@ const MESSAGE: usize = 256 << 10;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_FIN_WAIT1: u8 = 4;
 const TCP_FIN_WAIT2: u8 = 5;
+const TCP_LAST_ACK: u8 = 9;
+const TCP_CLOSING: u8 = 11;
 
-fn option(fd: RawFd, level: i32, name: i32, len: usize) -> Option<Vec<u8>> {
+pub(super) fn option(fd: RawFd, level: i32, name: i32, len: usize) -> Option<Vec<u8>> {
     let mut value = vec![0; len];
     let mut got = len as libc::socklen_t;
     // SAFETY: room for the length.
@@ -43,14 +46,14 @@ fn option(fd: RawFd, level: i32, name: i32, len: usize) -> Option<Vec<u8>> {
     ok.then_some(value)
 }
 
-fn number(fd: RawFd, name: i32) -> i32 {
+pub(super) fn number(fd: RawFd, name: i32) -> i32 {
     let value = option(fd, libc::SOL_SOCKET, name, 4);
     value
         .and_then(|value| Some(i32::from_le_bytes(value.try_into().ok()?)))
         .unwrap_or(0)
 }
 
-fn ioctl(fd: RawFd, what: libc::c_ulong) -> u32 {
+pub(super) fn ioctl(fd: RawFd, what: libc::c_ulong) -> u32 {
     let mut value = 0i32;
     // SAFETY: these requests write one int.
     let ok = unsafe { libc::ioctl(fd, what as _, &mut value) } == 0;
@@ -88,15 +91,20 @@ impl Taking<'_> {
         if found.domain == libc::AF_UNIX {
             self.diag = self.diag.take().or_else(Diag::open);
             let known = self.diag.as_ref().and_then(|diag| diag.unix(id));
-            (found.peer, found.shut) = known.unwrap_or((0, 0));
+            (found.peer, found.shut) = known.map_or((0, 0), |known| (known.peer, known.shut));
         } else if found.protocol == libc::IPPROTO_TCP {
+            if !found.connected {
+                found.over = over(events(fd));
+            }
             let info = option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, 104).unwrap_or_default();
             found.shut = match info.first() {
                 Some(&TCP_CLOSE_WAIT) => 1,
                 Some(&(TCP_FIN_WAIT1 | TCP_FIN_WAIT2)) => 2,
+                Some(&(TCP_LAST_ACK | TCP_CLOSING)) => 3,
                 _ => 0,
             };
-            found.unsent = ioctl(fd, libc::TIOCOUTQ);
+            // What the other end has got it holds, though it may not have said so yet.
+            found.unsent = ioctl(fd, SIOCOUTQNSD);
         }
         self.queue(fd, &mut found);
         Kind::Socket(Box::new(found))
@@ -106,6 +114,11 @@ impl Taking<'_> {
     fn queue(&mut self, fd: RawFd, socket: &mut Socket) {
         let stream = socket.kind == libc::SOCK_STREAM;
         if stream && !socket.connected && socket.name.is_empty() {
+            return;
+        }
+        // An error that the program does not know of yet would be ours.
+        let bytes = ioctl(fd, libc::FIONREAD as _) as usize;
+        if stream && bytes == 0 || !stream && events(fd) & libc::POLLERR != 0 {
             return;
         }
         let offset = |value: i32| {
@@ -118,7 +131,7 @@ impl Taking<'_> {
         let before = number(fd, libc::SO_PEEK_OFF);
         let walks = offset(0);
         let room = match stream {
-            true => (ioctl(fd, libc::FIONREAD as _) as usize + 1).max(MESSAGE),
+            true => (bytes + 1).max(MESSAGE),
             false => MESSAGE,
         };
         let mut buf = vec![0u8; room];
@@ -172,8 +185,29 @@ impl Taking<'_> {
     }
 }
 
+/// What poll(2) says of it.
+fn events(fd: RawFd) -> i16 {
+    let mut asked = libc::pollfd {
+        fd,
+        events: libc::POLLIN | libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: one structure.
+    unsafe { libc::poll(&mut asked, 1, 0) };
+    asked.revents
+}
+
+/// How the connection of a socket that has none ended, if it had one.
+fn over(events: i16) -> u8 {
+    match events {
+        _ if events & libc::POLLERR != 0 => 2,
+        _ if events & libc::POLLRDHUP != 0 => 1,
+        _ => 0,
+    }
+}
+
 /// Whether two addresses are the same, also where one is an IPv4 address in IPv6's form.
-fn same_address(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same_address(a: &[u8], b: &[u8]) -> bool {
     /// Port and address of sockaddr_in and sockaddr_in6 (ip(7), ipv6(7)).
     fn parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         let family = i32::from(u16::from_le_bytes(bytes.get(..2)?.try_into().ok()?));
