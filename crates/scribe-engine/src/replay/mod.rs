@@ -63,7 +63,8 @@ pub struct ReplayOptions {
     pub to: Option<u32>,
     /// Turn live. The caller must have one thread only, and is moved to other namespaces.
     pub live: Option<LiveOptions>,
-    /// Ends the replay when it is set; whoever sets it interrupts what waits.
+    /// When it is set the replay ends, if it could turn live at a bookmark that lies ahead; whoever sets it
+    /// interrupts what waits.
     pub interrupt: Option<&'static std::sync::atomic::AtomicBool>,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
     pub output: Output,
@@ -306,9 +307,20 @@ impl Replayer {
         }
     }
 
-    fn interrupted(&self) -> bool {
-        let flag = self.options.interrupt;
-        flag.is_some_and(|flag| flag.load(std::sync::atomic::Ordering::Relaxed))
+    /// Whether somebody wants it to turn live, and it can.
+    fn interrupted(&mut self) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        let Some(flag) = self.options.interrupt.filter(|flag| flag.load(Relaxed)) else {
+            return false;
+        };
+        if live::lies_ahead(&self.log, self.bookmarks.last()) {
+            return true;
+        }
+        flag.store(false, Relaxed);
+        (self.options.warn)(
+            "no bookmark lies ahead at which it could turn live; the replay goes on",
+        );
+        false
     }
 
     fn survive(&mut self, result: Result<()>) -> Result<()> {

@@ -16,6 +16,7 @@ mod release;
 
 use super::*;
 use contents::Streams;
+pub(super) use contents::lies_ahead;
 pub(super) use namespace::Namespace;
 use scribe_objects::Objects;
 use scribe_objects::make::Maker;
