@@ -93,6 +93,7 @@ impl Recorder {
                 pid: leader.tid,
                 own: leader.ids.own(),
                 mapped: mapped(leader.tid),
+                attached: attached(leader.tid),
             }
         };
         let subjects: Vec<Subject> = processes.iter().map(subject).collect();
@@ -101,10 +102,13 @@ impl Recorder {
         let stream = self.new_stream();
         let mut contents = Contents::new(&self.log, stream);
         let mut objects = taker.take(&subjects, [0, 1, 2], limits, &mut contents);
-                attached: attached(leader.tid),
         let names = self.changes.names();
         taker.names(names, limits, &mut contents, &mut objects);
         self.taker = taker;
+        let mut ids = self.ipc.clone();
+        let attached = subjects.iter().flat_map(|subject| &subject.attached);
+        ids.segments.extend(attached.map(|map| map.id));
+        objects.ipc = ipc::take(&ids, limits, &mut contents, &mut objects.lost);
         for (tasks, process) in processes.iter().zip(&mut objects.processes) {
             let done = self.ask_process(tasks, process);
             self.survive(done)?;
@@ -113,20 +117,8 @@ impl Recorder {
         order(&mut objects);
         self.write_description(stream, &objects, bookmark, false);
         Ok(())
-        let mut ids = self.ipc.clone();
-        let attached = subjects.iter().flat_map(|subject| &subject.attached);
-        ids.segments.extend(attached.map(|map| map.id));
-        objects.ipc = ipc::take(&ids, limits, &mut contents, &mut objects.lost);
     }
 
-    /// The number of a stream that is no lane.
-    pub(super) fn new_stream(&mut self) -> u32 {
-        self.next_lane += 1;
-        self.next_lane - 1
-    }
-
-    /// Ends a stream with the description to which its contents belong, and says what that is of.
-    pub(super) fn write_description(
     /// A call is over: the program may have got an object of System V's.
     pub(super) fn note_ipc(&mut self, pending: &PendingCall) {
         let id = pending.ret as i32;
@@ -139,6 +131,14 @@ impl Recorder {
         }
     }
 
+    /// The number of a stream that is no lane.
+    pub(super) fn new_stream(&mut self) -> u32 {
+        self.next_lane += 1;
+        self.next_lane - 1
+    }
+
+    /// Ends a stream with the description to which its contents belong, and says what that is of.
+    pub(super) fn write_description(
         &self,
         stream: u32,
         objects: &Objects,
@@ -304,14 +304,6 @@ fn mapped(tid: Tid) -> Vec<Mapped> {
     .collect()
 }
 
-/// Parents before their children.
-fn order(objects: &mut Objects) {
-    let mut rest = std::mem::take(&mut objects.processes);
-    let mut done: Vec<model::Process> = Vec::new();
-    while !rest.is_empty() {
-        let known = |process: &model::Process| {
-            process.parent == 0 || done.iter().any(|other| other.pid == process.parent)
-        };
 /// System V shared memory that a process has attached: the kernel names its mappings so, and numbers them by id.
 fn attached(tid: Tid) -> Vec<Attached> {
     let maps = maps::read(tid).into_iter();
@@ -326,6 +318,14 @@ fn attached(tid: Tid) -> Vec<Attached> {
         .collect()
 }
 
+/// Parents before their children.
+fn order(objects: &mut Objects) {
+    let mut rest = std::mem::take(&mut objects.processes);
+    let mut done: Vec<model::Process> = Vec::new();
+    while !rest.is_empty() {
+        let known = |process: &model::Process| {
+            process.parent == 0 || done.iter().any(|other| other.pid == process.parent)
+        };
         let at = rest.iter().position(known).unwrap_or(0);
         done.push(rest.remove(at));
     }

@@ -140,6 +140,8 @@ pub struct ReplayStats {
     pub forced: u64,
     /// How often their place was passed in vain, so that the engine had to look.
     pub misses: u64,
+    /// How long it took to make a living program of the tasks, once they stood at the bookmark.
+    pub birth: std::time::Duration,
 }
 
 /// A place where a task has stopped and waits for the log.

@@ -7,8 +7,8 @@ mod proc;
 mod sockets;
 mod transit;
 
-use crate::model::{Changed, File, Named, Objects, Process, Shared};
 use crate::ipc::Attached;
+use crate::model::{Changed, File, Named, Objects, Process, Shared};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -54,8 +54,6 @@ pub struct Subject {
     pub own: i32,
     /// Files that it has mapped, where others see what it writes.
     pub mapped: Vec<Mapped>,
-}
-
     /// System V shared memory that it has attached.
     pub attached: Vec<Attached>,
 }
@@ -67,6 +65,8 @@ impl Subject {
         let found = files.filter_map(|file| Some(file.metadata().ok()?.ino()));
         found.chain(self.mapped.iter().map(|map| map.ino))
     }
+}
+
 /// A mapping of a file.
 #[derive(Debug)]
 pub struct Mapped {
@@ -98,10 +98,10 @@ pub(crate) struct Taking<'a> {
     standard: [i32; 3],
     pub objects: Objects,
     files: HashMap<(u64, u64), usize>,
-    pipes: HashMap<u64, Option<(u32, u32)>>,
-    seen: Vec<fds::Seen>,
     /// Inodes of files through which processes share memory: they change without it showing in their times.
     mapped: HashSet<u64>,
+    pipes: HashMap<u64, Option<(u32, u32)>>,
+    seen: Vec<fds::Seen>,
     diag: Option<diag::Diag>,
 }
 
@@ -126,11 +126,11 @@ impl Taker {
             let pidfd = pidfd(subject.pid);
             taking.fds(subject.pid, pidfd.as_ref(), &mut process);
             taking.shared(subject, &mut process);
+            process.attached.clone_from(&subject.attached);
             taking.objects.processes.push(process);
         }
         taking.peers();
         let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].map(clock);
-            process.attached.clone_from(&subject.attached);
         taking.objects.clocks = clocks.into();
         taking.objects
     }
@@ -174,9 +174,9 @@ impl Taker {
             standard,
             objects: Objects::default(),
             files: HashMap::new(),
+            mapped: subjects.iter().flat_map(Subject::mapped_files).collect(),
             pipes: HashMap::new(),
             seen: Vec::new(),
-            mapped: subjects.iter().flat_map(Subject::mapped_files).collect(),
             diag: None,
         }
     }
@@ -213,9 +213,9 @@ impl Taking<'_> {
     fn file(&mut self, file: &fs::File, path: &str, written: bool) -> Option<usize> {
         let meta = file.metadata().ok()?;
         let key = (meta.dev(), meta.ino());
+        let mapped = self.mapped.contains(&key.1);
         let deleted = meta.nlink() == 0;
         let at = match self.files.get(&key) {
-        let mapped = self.mapped.contains(&key.1);
             Some(at) => *at,
             None => {
                 let memory = path.strip_prefix("/memfd:");

@@ -19,8 +19,8 @@ use contents::Streams;
 pub(super) use contents::lies_ahead;
 pub(super) use namespace::Namespace;
 use scribe_objects::Objects;
-use scribe_objects::make::Maker;
 use scribe_objects::ipc::Ipc;
+use scribe_objects::make::Maker;
 use scribe_objects::model::{Changed, Kind, Named, Open};
 use std::path::PathBuf;
 
@@ -183,7 +183,9 @@ impl Replayer {
         let Some(live) = self.live.take() else {
             return Ok(());
         };
+        let begin = std::time::Instant::now();
         let done = self.bring_to_life(&live);
+        self.stats.birth = begin.elapsed();
         self.live = Some(live);
         done
     }
@@ -241,10 +243,10 @@ impl Replayer {
             .map(|one| one.map_err(|why| lost.push(why)).ok())
             .collect();
         let maps = self.shared_files(objects, &mut maker, &mut lost);
+        self.make_ipc(live, &mut lost);
         notes.append(&mut maker.notes);
         drop(maker);
         notes.sort();
-        self.make_ipc(live, &mut lost);
         notes.dedup();
         for note in notes {
             (self.options.warn)(&note);
@@ -259,11 +261,11 @@ impl Replayer {
             self.rebuild(live, process, &made, &maps)?;
         }
         drop((made, maps));
-        for process in &objects.processes {
-            self.give_tasks_back(process)?;
-        }
         for segment in objects.ipc.segments.iter().filter(|one| one.removed) {
             scribe_objects::ipc::remove_segment(segment);
+        }
+        for process in &objects.processes {
+            self.give_tasks_back(process)?;
         }
         // From here on nothing but what the tasks do can go wrong. Their /proc shows them; ours stays.
         // SAFETY: plain numbers.
