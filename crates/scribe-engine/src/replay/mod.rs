@@ -63,13 +63,19 @@ pub struct ReplayOptions {
     pub to: Option<u32>,
     /// Turn live. The caller must have one thread only, and is moved to other namespaces.
     pub live: Option<LiveOptions>,
-    /// When it is set the replay ends, if it could turn live at a bookmark that lies ahead; whoever sets it
-    /// interrupts what waits.
+    /// When it is set ([`ask`]) the replay ends, if it could turn live at a bookmark that lies ahead.
     pub interrupt: Option<&'static std::sync::atomic::AtomicBool>,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
     pub output: Output,
     /// Messages for the user.
     pub warn: Box<dyn FnMut(&str)>,
+}
+
+/// Sets [`ReplayOptions::interrupt`]. Async-signal-safe, in the thread of the replay, which looks soon: also when it was
+/// about to wait just now.
+pub fn ask(interrupt: &std::sync::atomic::AtomicBool) {
+    interrupt.store(true, std::sync::atomic::Ordering::Relaxed);
+    crate::point::tick(Some(std::time::Duration::from_millis(20)));
 }
 
 /// Why a replay ended before the recording did.
@@ -254,8 +260,10 @@ impl Replayer {
         }
         self.kill_all();
         self.stats.stops = self.machine.stops;
+        let asked = self.interrupted();
         let held = std::mem::take(&mut self.held);
-        if result.is_ok() {
+        // What comes before it is still to come, if the replay begins anew.
+        if result.is_ok() && !asked {
             for (stream, bytes) in held.into_values() {
                 (self.options.output)(stream, &bytes);
             }
@@ -264,7 +272,7 @@ impl Replayer {
         if let Some(id) = alive {
             return Ok(Ending::Live(id));
         }
-        if self.interrupted() {
+        if asked {
             return Ok(Ending::Asked(self.bookmarks.last()));
         }
         if let Some(id) = self.bookmarks.at {
@@ -315,6 +323,7 @@ impl Replayer {
         let Some(flag) = self.options.interrupt.filter(|flag| flag.load(Relaxed)) else {
             return false;
         };
+        crate::point::tick(None);
         if live::lies_ahead(&self.log, self.bookmarks.last()) {
             return true;
         }
