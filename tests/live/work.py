@@ -48,9 +48,20 @@ def local():
     exchange(*socket.socketpair())
 
 
-listener = socket.socket()
-listener.bind(("127.0.0.1", 0))
-listener.listen(5)
+# Not a port that the system gives to whoever asks for any: somebody might have it when the program goes on.
+def listening():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
+        try:
+            s.bind(("127.0.0.1", random.randrange(20000, 32000)))
+            s.listen(5)
+            return s
+        except OSError:
+            pass
+
+
+listener = listening()
 
 
 def tcp():
@@ -60,9 +71,7 @@ def tcp():
 
 
 # It stays open when its thread has ended: who has connected by then waits, and is told nothing.
-accepting = socket.socket()
-accepting.bind(("127.0.0.1", 0))
-accepting.listen(5)
+accepting = listening()
 
 
 def echo_server():
@@ -84,6 +93,21 @@ def echo_client():
                     got += part
                 assert got == b"QUESTION"
                 time.sleep(0.005)
+
+
+def descriptors():
+    a, b = socket.socketpair()
+    while not over.is_set():
+        r, w = os.pipe()
+        socket.send_fds(a, [b"a pipe"], [r])
+        os.close(r)
+        os.write(w, b"through it")
+        os.close(w)
+        time.sleep(0.002)
+        _, (r,), _, _ = socket.recv_fds(b, 100, 1)
+        assert os.read(r, 100) == b"through it"
+        os.close(r)
+        time.sleep(0.005)
 
 
 def files():
@@ -112,7 +136,7 @@ def tick(*_):
 
 signal.signal(signal.SIGALRM, tick)
 signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
-threads = [guarded(f) for f in [worker] * 3 + [sleeper, local, tcp, echo_server, echo_client, files, children]]
+threads = [guarded(f) for f in [worker] * 3 + [sleeper, local, tcp, echo_server, echo_client, descriptors, files, children]]
 for t in threads:
     t.start()
 rounds = 0
@@ -131,7 +155,7 @@ if ticks == before:
     faults.append(("timer", "it does not come any more"))
 for _ in range(3):
     work.put(None)
-for t in threads[:-4] + threads[-2:]:
+for t in threads[:-5] + threads[-3:]:
     t.join(60)
     if t.is_alive():
         faults.append(("thread", "it does not end"))

@@ -82,8 +82,9 @@ pub(super) struct Gather {
     not_live: Option<&'static str>,
     /// When it was tried first.
     tried: Option<Instant>,
-    /// When all were together first for a bookmark that was put off then, and when they are brought together again.
-    put_off: Option<Instant>,
+    /// When all were together first for a bookmark that was put off then, how often it was, and when they are brought
+    /// together again.
+    put_off: Option<(Instant, u32)>,
     not_before: Option<Instant>,
     next_periodic: Option<Instant>,
 }
@@ -543,15 +544,17 @@ impl Recorder {
     /// Something is under way between sockets of the program, which would be lost where a replay turns live: the bookmark
     /// comes a little later.
     fn put_off(&mut self, cause: Cause) -> bool {
-        let first = *self.gather.put_off.get_or_insert_with(Instant::now);
+        let (first, times) = self.gather.put_off.unwrap_or((Instant::now(), 1));
         let patience = match cause {
-            Cause::Periodic => PATIENCE / 6,
-            _ => PATIENCE,
+            Cause::Periodic => PATIENCE,
+            _ => 6 * PATIENCE,
         };
         let again = self.gather.live && first.elapsed() < patience && self.is_under_way();
         if again {
             self.gather.wanted.push_front(Purpose::Bookmark(cause));
-            self.gather.not_before = Some(Instant::now() + SOON);
+            // Who sends all the time is not to be stopped all the time.
+            self.gather.not_before = Some(Instant::now() + SOON * times);
+            self.gather.put_off = Some((first, times + 1));
         } else {
             self.gather.put_off = None;
         }

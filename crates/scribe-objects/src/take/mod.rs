@@ -3,6 +3,7 @@
 
 mod diag;
 mod fds;
+mod peek;
 mod proc;
 mod sockets;
 mod transit;

@@ -1,5 +1,6 @@
 //! Sockets: asked through a copy of the descriptor, which changes nothing about them.
 
+use super::peek::{events, peek};
 use super::transit::SIOCOUTQNSD;
 use super::{Taking, diag::Diag};
 use crate::address;
@@ -27,9 +28,6 @@ const OPTIONS: [(i32, i32, usize); 17] = [
     (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 4),
 ];
 
-/// Messages kept of one queue, and the longest of them.
-const MESSAGES: usize = 1024;
-const MESSAGE: usize = 256 << 10;
 /// `tcpi_state` values (include/net/tcp_states.h).
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_FIN_WAIT1: u8 = 4;
@@ -116,41 +114,16 @@ impl Taking<'_> {
         if stream && !socket.connected && socket.name.is_empty() {
             return;
         }
-        // An error that the program does not know of yet would be ours.
-        let bytes = ioctl(fd, libc::FIONREAD as _) as usize;
-        if stream && bytes == 0 || !stream && events(fd) & libc::POLLERR != 0 {
-            return;
-        }
-        let offset = |value: i32| {
-            let at = (&raw const value).cast();
-            // SAFETY: an int, as SO_PEEK_OFF wants it.
-            unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, at, 4) == 0 }
-        };
-        // Peeking goes on behind what was seen; without that, at the first message only. It is the
-        // socket's own setting, so it is put back.
-        let before = number(fd, libc::SO_PEEK_OFF);
-        let walks = offset(0);
-        let room = match stream {
-            true => (bytes + 1).max(MESSAGE),
-            false => MESSAGE,
-        };
-        let mut buf = vec![0u8; room];
-        while socket.queue.len() < MESSAGES {
-            let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-            // SAFETY: room for the length.
-            let got = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), flags) };
-            if got < 0 || got == 0 && stream {
-                break;
-            }
+        let mut carries = false;
+        peek(fd, stream, |bytes, more| {
             let content = self.store.begin();
-            self.store.put(content, 0, &buf[..got as usize]);
+            self.store.put(content, 0, bytes);
             socket.queue.push((content.0, content.1, Vec::new()));
-            if !walks {
-                break;
-            }
-        }
-        if walks {
-            offset(before);
+            carries |= more && socket.domain == libc::AF_UNIX;
+        });
+        if carries {
+            let lost = "descriptors that are under way between its processes";
+            self.objects.lost.push(lost.into());
         }
     }
 
@@ -183,18 +156,6 @@ impl Taking<'_> {
             socket.peer = sockets.iter().find(here).map_or(0, |peer| peer.id);
         }
     }
-}
-
-/// What poll(2) says of it.
-fn events(fd: RawFd) -> i16 {
-    let mut asked = libc::pollfd {
-        fd,
-        events: libc::POLLIN | libc::POLLRDHUP,
-        revents: 0,
-    };
-    // SAFETY: one structure.
-    unsafe { libc::poll(&mut asked, 1, 0) };
-    asked.revents
 }
 
 /// How the connection of a socket that has none ended, if it had one.

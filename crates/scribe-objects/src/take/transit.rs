@@ -1,7 +1,8 @@
 //! What is under way between a program's own sockets, where nobody can look at it: a connection that waits to be
-//! accepted, with what was sent by it, and bytes for which the other end has no room.
+//! accepted, with what was sent by it, bytes for which the other end has no room, and descriptors.
 
 use super::diag::Diag;
+use super::peek::peek;
 use super::sockets::{ioctl, number, option, same_address};
 use super::{fds, pidfd};
 use crate::address;
@@ -21,6 +22,8 @@ struct End {
     domain: i32,
     waited_for: bool,
     unsent: bool,
+    /// Descriptors wait to be received.
+    carries: bool,
     name: Vec<u8>,
     peer_name: Vec<u8>,
 }
@@ -51,7 +54,7 @@ pub fn under_way(pids: impl Iterator<Item = i32>) -> bool {
         }
     }
     ends.iter().any(|end| match end.domain {
-        libc::AF_UNIX => !end.waited_for && waits_local(end, &ends, &mut diag),
+        libc::AF_UNIX => end.carries || !end.waited_for && waits_local(end, &ends, &mut diag),
         _ => !end.waited_for && (waits(end, &ends) || end.unsent && has_peer(end, &ends)),
     })
 }
@@ -60,14 +63,16 @@ fn end(ino: u64, fd: i32, diag: &mut Option<Diag>) -> Option<End> {
     let domain = number(fd, libc::SO_DOMAIN);
     let local = domain == libc::AF_UNIX;
     let tcp = number(fd, libc::SO_PROTOCOL) == libc::IPPROTO_TCP;
-    if !local && !tcp || number(fd, libc::SO_TYPE) == libc::SOCK_DGRAM {
+    if !local && !tcp {
         return None;
     }
+    let kind = number(fd, libc::SO_TYPE);
     let mut end = End {
         ino,
         domain,
         waited_for: false,
         unsent: false,
+        carries: false,
         name: address(fd, false).unwrap_or_default(),
         peer_name: Vec::new(),
     };
@@ -85,7 +90,13 @@ fn end(ino: u64, fd: i32, diag: &mut Option<Diag>) -> Option<End> {
         end.waited_for = true;
         return (waiting > 0).then_some(end);
     }
-    end.peer_name = address(fd, true).ok()?;
+    if local {
+        peek(fd, kind == libc::SOCK_STREAM, |_, more| end.carries |= more);
+    }
+    let Ok(peer_name) = address(fd, true) else {
+        return end.carries.then_some(end);
+    };
+    end.peer_name = peer_name;
     end.unsent = tcp && ioctl(fd, SIOCOUTQNSD) > 0;
     Some(end)
 }
@@ -124,6 +135,7 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixDatagram;
 
     /// Of this process, which is not only this test's: so all in one.
     #[test]
@@ -138,6 +150,33 @@ mod tests {
         while client.write(&[0; 4096]).is_ok() {}
         assert!(there());
         drop((client, server));
+        assert!(!there());
+        let (a, b) = UnixDatagram::pair().unwrap();
+        a.send(b"nothing but bytes").unwrap();
+        assert!(!there());
+        let mut byte = [1u8];
+        let mut part = libc::iovec {
+            iov_base: byte.as_mut_ptr().cast(),
+            iov_len: 1,
+        };
+        // SAFETY: all that the message points to outlives the call, and has room for one descriptor with its head.
+        unsafe {
+            let mut control = [0u64; 3];
+            let mut message: libc::msghdr = std::mem::zeroed();
+            (message.msg_iov, message.msg_iovlen) = (&mut part, 1);
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = size_of_val(&control) as _;
+            let head = libc::CMSG_FIRSTHDR(&message);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = libc::CMSG_LEN(4) as _;
+            std::ptr::write_unaligned(libc::CMSG_DATA(head).cast(), b.as_raw_fd());
+            assert_eq!(libc::sendmsg(a.as_raw_fd(), &message, 0), 1);
+        }
+        assert!(there());
+        let mut bytes = [0; 20];
+        assert_eq!(b.recv(&mut bytes).unwrap(), 17);
+        assert_eq!(b.recv(&mut bytes).unwrap(), 1);
         assert!(!there());
     }
 }
