@@ -4,6 +4,7 @@
 //! May depend on: `libc`, `serde`. May not: trace, know of the log, print. What only the process itself
 //! can do (where a descriptor goes, its timers and limits) is the caller's.
 
+pub mod ipc;
 pub mod make;
 pub mod model;
 pub mod take;

@@ -1,6 +1,7 @@
 //! The description, as it is stored: JSON of these types (docs/LOG-FORMAT.md, "Objects"). Ids of
 //! processes and tasks are those that the program sees.
 
+use crate::ipc::{Attached, Ipc};
 use serde::{Deserialize, Serialize};
 
 /// All that processes have in the kernel beside their memory and registers.
@@ -17,6 +18,8 @@ pub struct Objects {
     pub clocks: (u64, u64),
     /// Names that the program may have changed, as they are.
     pub changed: Vec<Changed>,
+    /// System V shared memory, semaphores, message queues.
+    pub ipc: Ipc,
     /// What cannot be made again, and is not described: for people.
     pub lost: Vec<String>,
 }
@@ -68,6 +71,8 @@ pub struct Process {
     pub subreaper: bool,
     /// Mappings of files that others see.
     pub shared: Vec<Shared>,
+    /// System V shared memory that it has attached.
+    pub attached: Vec<Attached>,
 }
 
 /// A thread.
@@ -267,8 +272,30 @@ pub enum Kind {
     Inotify(Vec<(i32, String, u32)>),
     /// pidfd_open(2): the process.
     PidFd(i32),
+    /// A POSIX message queue (mq_overview(7)) without messages.
+    Queue(PosixQueue),
     /// Something that cannot be made again.
     Other(String),
+}
+
+/// A POSIX message queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PosixQueue {
+    /// Its name, which begins with a slash.
+    pub name: String,
+    /// It has no name any more.
+    pub deleted: bool,
+    /// Inode.
+    pub ino: u64,
+    /// Permissions.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// Messages that it can hold.
+    pub messages: i64,
+    /// Bytes of a message.
+    pub size: i64,
 }
 
 /// A socket.
@@ -289,6 +316,8 @@ pub struct Socket {
     pub listens: Option<i32>,
     /// It is connected.
     pub connected: bool,
+    /// Its connection is over: it was closed (1), or has failed, which the program does not know yet (2).
+    pub over: u8,
     /// Its own address, as the kernel has it; empty: none.
     pub name: Vec<u8>,
     /// The other end's address; empty: none.
@@ -297,7 +326,7 @@ pub struct Socket {
     pub options: Vec<(i32, i32, Vec<u8>)>,
     /// What waits to be read, message by message (a stream is one); for each the sender's address.
     pub queue: Vec<(u32, u32, Vec<u8>)>,
-    /// Bytes that it has sent and the other end has not got.
+    /// Bytes that the program has sent, and for which the other end has no room.
     pub unsent: u32,
     /// Nothing more comes (1), nothing more may be sent (2).
     pub shut: u8,

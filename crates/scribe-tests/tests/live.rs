@@ -1,6 +1,11 @@
 //! Replays that turn live: what the recording showed up to its bookmark, and what the living program shows
 //! from there, is what an uninterrupted run shows.
 
+#[path = "live/lives.rs"]
+mod lives;
+#[path = "live/servers.rs"]
+mod servers;
+
 use scribe_tests::program::Program;
 use scribe_tests::scratch::Scratch;
 use scribe_tests::{Settings, installed, repository};

@@ -19,7 +19,7 @@ static BIRTH: AtomicI32 = AtomicI32::new(-1);
 static PROGRAM: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn ask(_: libc::c_int) {
-    ASKED.store(true, Relaxed);
+    scribe_engine::replay::ask(&ASKED);
 }
 
 extern "C" fn pass_on(signal: libc::c_int) {

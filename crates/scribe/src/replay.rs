@@ -140,7 +140,13 @@ fn run_part(
     }
     *shown = counted.get();
     match result {
-        Ok(Ending::Live(bookmark)) => Ok(Step::Ended(live::wait(&mut replayer, bookmark)?)),
+        Ok(Ending::Live(bookmark)) => {
+            if args.verbose {
+                let took = stats.birth.as_secs_f64() * 1000.0;
+                say(format!("brought to life within {took:.1} ms"));
+            }
+            Ok(Step::Ended(live::wait(&mut replayer, bookmark)?))
+        }
         Ok(Ending::Asked(last)) => Ok(Step::Asked(last)),
         Ok(Ending::Bookmark(_)) => Ok(Step::Ended(0)),
         Ok(Ending::Complete(Outcome::Detached)) if continued => Ok(Step::Continued),

@@ -449,6 +449,7 @@ impl Recorder {
             | Effect::OpensFdAt { .. }
             | Effect::ClosesRange
             | Effect::RecvFds(_) => files.borrow_mut().clear(),
+            Effect::Ipc => self.note_ipc(pending),
             _ => {}
         }
         self.after_memory(id, pending)

@@ -82,6 +82,10 @@ pub(super) struct Gather {
     not_live: Option<&'static str>,
     /// When it was tried first.
     tried: Option<Instant>,
+    /// When all were together first for a bookmark that was put off then, how often it was, and when they are brought
+    /// together again.
+    put_off: Option<(Instant, u32)>,
+    not_before: Option<Instant>,
     next_periodic: Option<Instant>,
 }
 
@@ -243,6 +247,9 @@ impl Recorder {
             let Some(next) = self.gather.wanted.front().copied() else {
                 return Ok(());
             };
+            if self.gather.not_before > Some(Instant::now()) {
+                return Ok(());
+            }
             // A task that waits for its vfork child stops for nobody: later.
             let vforks = |task: &Task| {
                 let spawns = |call: &PendingCall| matches!(call.kind, calls::Kind::Spawn(_));
@@ -482,6 +489,7 @@ impl Recorder {
             Some(purpose @ (Purpose::Bookmark(_) | Purpose::Part)) => {
                 let mut answer = None;
                 match purpose {
+                    Purpose::Bookmark(cause) if self.put_off(cause) => {}
                     Purpose::Bookmark(cause) => {
                         let number = self.bookmark(cause);
                         if self.gather.live {
@@ -531,6 +539,26 @@ impl Recorder {
             }
             None => Ok(()),
         }
+    }
+
+    /// Something is under way between sockets of the program, which would be lost where a replay turns live: the bookmark
+    /// comes a little later.
+    fn put_off(&mut self, cause: Cause) -> bool {
+        let (first, times) = self.gather.put_off.unwrap_or((Instant::now(), 1));
+        let patience = match cause {
+            Cause::Periodic => PATIENCE,
+            _ => 6 * PATIENCE,
+        };
+        let again = self.gather.live && first.elapsed() < patience && self.is_under_way();
+        if again {
+            self.gather.wanted.push_front(Purpose::Bookmark(cause));
+            // Who sends all the time is not to be stopped all the time.
+            self.gather.not_before = Some(Instant::now() + SOON * times);
+            self.gather.put_off = Some((first, times + 1));
+        } else {
+            self.gather.put_off = None;
+        }
+        again
     }
 
     /// Writes a bookmark into each lane, with the state of its tasks. Returns its number.

@@ -385,6 +385,8 @@ pub struct Recorder {
     next_lane: u32,
     /// Names that the program may have changed.
     changes: changes::Changes,
+    /// Objects of System V's that it has got.
+    ipc: scribe_objects::ipc::Ids,
     /// Describes kernel objects.
     taker: scribe_objects::take::Taker,
     /// The task that writes to the recording's terminal, and those that wait to.

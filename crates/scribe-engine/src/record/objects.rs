@@ -3,6 +3,7 @@
 
 use super::*;
 use scribe_abi::is_ours;
+use scribe_objects::ipc::{self, Attached};
 use scribe_objects::model::{self, Objects, Timer};
 use scribe_objects::take::{Limits, Mapped, Store, Subject};
 use scribe_tracee::maps;
@@ -72,6 +73,14 @@ impl Recorder {
         tasks.all(|task| stands(task) && !task.listening) && !self.tasks.is_empty()
     }
 
+    /// Whether something is on its way between sockets of the program, whose tasks all stand still, where nobody can
+    /// look at it.
+    pub(super) fn is_under_way(&self) -> bool {
+        let processes = self.by_process();
+        let pids = processes.iter().map(|tasks| self.task(tasks[0]).tid);
+        scribe_objects::take::under_way(pids)
+    }
+
     /// Describes the kernel objects of the program, whose tasks all stand still at a bookmark.
     pub(super) fn write_objects(&mut self, bookmark: u32, by_itself: bool) -> Result<()> {
         if !self.all_stand() {
@@ -84,6 +93,7 @@ impl Recorder {
                 pid: leader.tid,
                 own: leader.ids.own(),
                 mapped: mapped(leader.tid),
+                attached: attached(leader.tid),
             }
         };
         let subjects: Vec<Subject> = processes.iter().map(subject).collect();
@@ -95,6 +105,10 @@ impl Recorder {
         let names = self.changes.names();
         taker.names(names, limits, &mut contents, &mut objects);
         self.taker = taker;
+        let mut ids = self.ipc.clone();
+        let attached = subjects.iter().flat_map(|subject| &subject.attached);
+        ids.segments.extend(attached.map(|map| map.id));
+        objects.ipc = ipc::take(&ids, limits, &mut contents, &mut objects.lost);
         for (tasks, process) in processes.iter().zip(&mut objects.processes) {
             let done = self.ask_process(tasks, process);
             self.survive(done)?;
@@ -103,6 +117,18 @@ impl Recorder {
         order(&mut objects);
         self.write_description(stream, &objects, bookmark, false);
         Ok(())
+    }
+
+    /// A call is over: the program may have got an object of System V's.
+    pub(super) fn note_ipc(&mut self, pending: &PendingCall) {
+        let id = pending.ret as i32;
+        match i64::from(pending.call.nr) {
+            _ if id < 0 => {}
+            libc::SYS_shmget => drop(self.ipc.segments.insert(id)),
+            libc::SYS_semget => drop(self.ipc.semaphores.insert(id)),
+            libc::SYS_msgget => drop(self.ipc.queues.insert(id)),
+            _ => {}
+        }
     }
 
     /// The number of a stream that is no lane.
@@ -276,6 +302,20 @@ fn mapped(tid: Tid) -> Vec<Mapped> {
         name: map.name,
     })
     .collect()
+}
+
+/// System V shared memory that a process has attached: the kernel names its mappings so, and numbers them by id.
+fn attached(tid: Tid) -> Vec<Attached> {
+    let maps = maps::read(tid).into_iter();
+    maps.filter(|map| map.shared && map.name.starts_with("/SYSV"))
+        .map(|map| Attached {
+            start: map.start,
+            end: map.end,
+            offset: map.offset,
+            prot: map.prot,
+            id: map.ino as i32,
+        })
+        .collect()
 }
 
 /// Parents before their children.

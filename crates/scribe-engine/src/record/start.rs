@@ -320,6 +320,7 @@ impl Recorder {
             dying: Default::default(),
             group_stopped: HashSet::new(),
             gather: Default::default(),
+            ipc: Default::default(),
             taker: Default::default(),
             changes: Default::default(),
             detached: false,

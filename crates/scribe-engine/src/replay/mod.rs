@@ -63,12 +63,19 @@ pub struct ReplayOptions {
     pub to: Option<u32>,
     /// Turn live. The caller must have one thread only, and is moved to other namespaces.
     pub live: Option<LiveOptions>,
-    /// Ends the replay when it is set; whoever sets it interrupts what waits.
+    /// When it is set ([`ask`]) the replay ends, if it could turn live at a bookmark that lies ahead.
     pub interrupt: Option<&'static std::sync::atomic::AtomicBool>,
     /// Receives what the program wrote: 1 standard output, 2 standard error.
     pub output: Output,
     /// Messages for the user.
     pub warn: Box<dyn FnMut(&str)>,
+}
+
+/// Sets [`ReplayOptions::interrupt`]. Async-signal-safe, in the thread of the replay, which looks soon: also when it was
+/// about to wait just now.
+pub fn ask(interrupt: &std::sync::atomic::AtomicBool) {
+    interrupt.store(true, std::sync::atomic::Ordering::Relaxed);
+    crate::point::tick(Some(std::time::Duration::from_millis(20)));
 }
 
 /// Why a replay ended before the recording did.
@@ -139,6 +146,8 @@ pub struct ReplayStats {
     pub forced: u64,
     /// How often their place was passed in vain, so that the engine had to look.
     pub misses: u64,
+    /// How long it took to make a living program of the tasks, once they stood at the bookmark.
+    pub birth: std::time::Duration,
 }
 
 /// A place where a task has stopped and waits for the log.
@@ -251,8 +260,10 @@ impl Replayer {
         }
         self.kill_all();
         self.stats.stops = self.machine.stops;
+        let asked = self.interrupted();
         let held = std::mem::take(&mut self.held);
-        if result.is_ok() {
+        // What comes before it is still to come, if the replay begins anew.
+        if result.is_ok() && !asked {
             for (stream, bytes) in held.into_values() {
                 (self.options.output)(stream, &bytes);
             }
@@ -261,7 +272,7 @@ impl Replayer {
         if let Some(id) = alive {
             return Ok(Ending::Live(id));
         }
-        if self.interrupted() {
+        if asked {
             return Ok(Ending::Asked(self.bookmarks.last()));
         }
         if let Some(id) = self.bookmarks.at {
@@ -306,9 +317,21 @@ impl Replayer {
         }
     }
 
-    fn interrupted(&self) -> bool {
-        let flag = self.options.interrupt;
-        flag.is_some_and(|flag| flag.load(std::sync::atomic::Ordering::Relaxed))
+    /// Whether somebody wants it to turn live, and it can.
+    fn interrupted(&mut self) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        let Some(flag) = self.options.interrupt.filter(|flag| flag.load(Relaxed)) else {
+            return false;
+        };
+        crate::point::tick(None);
+        if live::lies_ahead(&self.log, self.bookmarks.last()) {
+            return true;
+        }
+        flag.store(false, Relaxed);
+        (self.options.warn)(
+            "no bookmark lies ahead at which it could turn live; the replay goes on",
+        );
+        false
     }
 
     fn survive(&mut self, result: Result<()>) -> Result<()> {

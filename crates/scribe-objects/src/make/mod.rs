@@ -6,9 +6,10 @@
 mod files;
 mod sockets;
 
-use crate::model::{Kind, Objects, Open};
+use crate::model::{Kind, Objects, Open, PosixQueue};
 use crate::{check, owned};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Maker<'a> {
     /// Connected sockets, by their inode in the description.
     sockets: HashMap<u64, OwnedFd>,
     files: HashMap<usize, OwnedFd>,
+    /// POSIX message queues, by their inode in the description.
+    queues: HashMap<u64, OwnedFd>,
     /// What could only be made in part, for people.
     pub notes: Vec<String>,
 }
@@ -51,6 +54,7 @@ impl<'a> Maker<'a> {
             pipes: HashMap::new(),
             sockets: HashMap::new(),
             files: HashMap::new(),
+            queues: HashMap::new(),
             notes: Vec::new(),
         }
     }
@@ -92,7 +96,7 @@ impl<'a> Maker<'a> {
         let fd = match &open.kind {
             Kind::File(file) => self.open_file(*file, flags, open.pos)?,
             Kind::Directory(path) => {
-                let fd = files::open(path, flags)?;
+                let fd = files::open(&self.here(path), flags)?;
                 // SAFETY: a valid descriptor, plain numbers.
                 unsafe { libc::lseek(fd.as_raw_fd(), open.pos as i64, libc::SEEK_SET) };
                 fd
@@ -108,7 +112,13 @@ impl<'a> Maker<'a> {
                     None => files::open("/dev/null", flags)?,
                 }
             }
-            Kind::Device(path) => files::open(path, flags)?,
+            Kind::Device(path) => {
+                let fd = files::open(&self.here(path), flags)?;
+                // Where nothing can be sought, nothing is.
+                // SAFETY: a valid descriptor, plain numbers.
+                unsafe { libc::lseek(fd.as_raw_fd(), open.pos as i64, libc::SEEK_SET) };
+                fd
+            }
             Kind::Fifo(path) => files::open(path, flags & !libc::O_ACCMODE | libc::O_RDWR)?,
             Kind::Standard(which) => {
                 let fd = self.standard[usize::from(*which).min(2)];
@@ -183,9 +193,21 @@ impl<'a> Maker<'a> {
                 // SAFETY: plain numbers.
                 check(unsafe { libc::syscall(libc::SYS_pidfd_open, here, 0) }).map(owned)?
             }
+            Kind::Queue(queue) => self.queue(queue, flags)?,
             Kind::Other(_) => return Err(io::Error::other("nothing that could be made again")),
         };
         Ok(fd)
+    }
+
+    /// A name in /proc of a process that is here another.
+    fn here(&self, path: &str) -> String {
+        let found = || {
+            let rest = path.strip_prefix("/proc/")?;
+            let (pid, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let pid = (self.find)(pid.parse().ok()?)?;
+            Some(format!("/proc/{pid}{rest}"))
+        };
+        found().unwrap_or_else(|| path.to_owned())
     }
 
     fn pipe(&mut self, id: u64, capacity: u32, content: Option<(u32, u32)>) -> io::Result<()> {
@@ -204,6 +226,15 @@ impl<'a> Maker<'a> {
         }
         self.pipes.insert(id, (read.into(), write));
         Ok(())
+    }
+
+    /// A message queue of the caller's IPC namespace.
+    fn queue(&mut self, queue: &PosixQueue, flags: i32) -> io::Result<OwnedFd> {
+        let made = match self.queues.entry(queue.ino) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(new_queue(queue)?),
+        };
+        files::reopen(made.as_raw_fd(), flags)
     }
 
     fn inotify(&mut self, marks: &[(i32, String, u32)], nonblock: i32) -> io::Result<OwnedFd> {
@@ -255,7 +286,26 @@ pub fn describe(open: &Open, objects: &Objects) -> String {
         Kind::SignalFd(_) => "a signalfd".into(),
         Kind::Inotify(_) => "an inotify queue".into(),
         Kind::PidFd(pid) => format!("a pidfd of process {pid}"),
+        Kind::Queue(queue) => format!("POSIX message queue {}", queue.name),
         Kind::Other(what) => what.clone(),
+    }
+}
+
+fn new_queue(queue: &PosixQueue) -> io::Result<OwnedFd> {
+    let name = files::c_path(&queue.name)?;
+    let how = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: all zero is a value of this structure; a valid name; valid descriptors.
+    unsafe {
+        let mut attr: libc::mq_attr = std::mem::zeroed();
+        (attr.mq_maxmsg, attr.mq_msgsize) = (queue.messages, queue.size);
+        let made = libc::mq_open(name.as_ptr(), how, queue.mode, &raw mut attr);
+        let made = owned(check(made.into())?);
+        libc::fchmod(made.as_raw_fd(), queue.mode);
+        libc::fchown(made.as_raw_fd(), queue.owner.0, queue.owner.1);
+        if queue.deleted {
+            libc::mq_unlink(name.as_ptr());
+        }
+        Ok(made)
     }
 }
 

@@ -130,7 +130,7 @@ impl Maker<'_> {
             return Ok(made);
         }
         let stream = socket.kind != libc::SOCK_DGRAM && socket.kind != libc::SOCK_RAW;
-        if socket.connected && stream {
+        if (socket.connected || socket.over != 0) && stream {
             return self.connection(socket);
         }
         let pair = socket.domain == libc::AF_UNIX && socket.peer != 0;
@@ -210,6 +210,10 @@ impl Maker<'_> {
             let at = (&raw const now).cast::<u8>();
             // SAFETY: the bytes of a structure of two ints.
             let value = unsafe { std::slice::from_raw_parts(at, size_of_val(&now)) };
+            if socket.over == 1 {
+                shut(&fd, SEND_SHUTDOWN);
+                return Ok(fd);
+            }
             if socket.queue.is_empty() && socket.shut == 0 {
                 set(&other, libc::SOL_SOCKET, libc::SO_LINGER, value);
             }

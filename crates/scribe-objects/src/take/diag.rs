@@ -7,11 +7,23 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const UDIAG_SHOW_PEER: u32 = 4;
 const UDIAG_SHOW_RQLEN: u32 = 0x10;
 const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_RQLEN: u16 = 4;
 const UNIX_DIAG_SHUTDOWN: u16 = 6;
 const NLM_F_REQUEST: u16 = 1;
 /// Heads of a message and of an answer, bytes.
 const NLMSGHDR: usize = 16;
 const UNIX_DIAG_MSG: usize = 16;
+
+/// What the kernel says of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Local {
+    /// Inode of the socket that it is connected with; 0: none, or one that was not accepted yet.
+    pub peer: u64,
+    /// What of it was shut down (RCV_SHUTDOWN 1, SEND_SHUTDOWN 2).
+    pub shut: u8,
+    /// Bytes that wait to be read; connections that wait to be accepted.
+    pub waiting: u32,
+}
 
 /// A connection to the kernel's list of sockets.
 pub(super) struct Diag(OwnedFd);
@@ -26,9 +38,8 @@ impl Diag {
         }
     }
 
-    /// Inode of the socket that the socket with this inode is connected with (0: none), and what of it
-    /// was shut down (RCV_SHUTDOWN 1, SEND_SHUTDOWN 2).
-    pub(super) fn unix(&self, ino: u64) -> Option<(u64, u8)> {
+    /// What is known of the socket with this inode.
+    pub(super) fn unix(&self, ino: u64) -> Option<Local> {
         let mut request = Vec::new();
         let len = (NLMSGHDR + 24) as u32;
         request.extend_from_slice(&len.to_le_bytes());
@@ -56,12 +67,12 @@ impl Diag {
 }
 
 /// Reads an answer.
-fn attributes(answer: &[u8]) -> Option<(u64, u8)> {
+fn attributes(answer: &[u8]) -> Option<Local> {
     let word = |at: usize| Some(u16::from_le_bytes(answer.get(at..at + 2)?.try_into().ok()?));
     if word(4)? != SOCK_DIAG_BY_FAMILY {
         return None;
     }
-    let (mut peer, mut shut) = (0, 0);
+    let mut found = Local::default();
     let mut at = NLMSGHDR + UNIX_DIAG_MSG;
     while let (Some(len), Some(kind)) = (word(at), word(at + 2)) {
         if len < 4 {
@@ -70,14 +81,17 @@ fn attributes(answer: &[u8]) -> Option<(u64, u8)> {
         let value = answer.get(at + 4..at + usize::from(len))?;
         match kind {
             UNIX_DIAG_PEER => {
-                peer = u64::from(u32::from_le_bytes(value.get(..4)?.try_into().ok()?));
+                found.peer = u64::from(u32::from_le_bytes(value.get(..4)?.try_into().ok()?));
             }
-            UNIX_DIAG_SHUTDOWN => shut = *value.first()?,
+            UNIX_DIAG_RQLEN => {
+                found.waiting = u32::from_le_bytes(value.get(..4)?.try_into().ok()?);
+            }
+            UNIX_DIAG_SHUTDOWN => found.shut = *value.first()?,
             _ => {}
         }
         at += usize::from(len).next_multiple_of(4);
     }
-    Some((peer, shut))
+    Some(found)
 }
 
 #[cfg(test)]
@@ -96,9 +110,10 @@ mod tests {
         let Some(diag) = Diag::open() else { return };
         // Where the kernel has no unix_diag, nothing is known.
         if let Some(found) = diag.unix(ino(&a)) {
-            assert_eq!(found, (ino(&b), 0));
+            assert_eq!((found.peer, found.shut), (ino(&b), 0));
             a.shutdown(std::net::Shutdown::Write).unwrap();
-            assert_eq!(diag.unix(ino(&b)), Some((ino(&a), 1)));
+            let other = diag.unix(ino(&b)).unwrap();
+            assert_eq!((other.peer, other.shut), (ino(&a), 1));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Descriptors. proc_pid_fdinfo(5), kcmp(2), pidfd_getfd(2).
 
 use super::Taking;
-use crate::model::{Fd, Kind, Lock, Open, Process};
+use crate::model::{Fd, Kind, Lock, Open, PosixQueue, Process};
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -134,10 +134,16 @@ impl Taking<'_> {
         if kind.is_char_device() || kind.is_block_device() {
             return Kind::Device(link.into());
         }
+        match copy(pidfd, fd).map(|file| (system(&file), file)) {
+            Some((MQUEUE_MAGIC, file)) => return queue(&file, link, &meta),
+            // What it holds is made when it is read.
+            Some((libc::PROC_SUPER_MAGIC | SYSFS_MAGIC, _)) => return Kind::Device(link.into()),
+            _ => {}
+        }
         let written = flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32;
         let file = fs::File::open(format!("/proc/{pid}/fd/{fd}"));
         let place = match &file {
-            Ok(file) => self.file(file, link, written, false),
+            Ok(file) => self.file(file, link, written),
             Err(_) => None,
         };
         place.map_or_else(|| Kind::Other(link.into()), Kind::File)
@@ -309,6 +315,51 @@ impl Taking<'_> {
         };
         info.lines().filter_map(parse).collect()
     }
+}
+
+/// include/uapi/linux/magic.h, ipc/mqueue.c.
+const SYSFS_MAGIC: libc::c_long = 0x6265_6572;
+const MQUEUE_MAGIC: libc::c_long = 0x1980_0202;
+
+/// Its kind of file system; 0: unknown.
+fn system(file: &OwnedFd) -> libc::c_long {
+    // SAFETY: all zero is a value of this structure; there is room for the answer.
+    unsafe {
+        let mut system: libc::statfs = std::mem::zeroed();
+        libc::fstatfs(file.as_raw_fd(), &mut system);
+        system.f_type
+    }
+}
+
+/// A POSIX message queue. Nobody can look at its messages without taking them away.
+fn queue(file: &OwnedFd, link: &str, meta: &fs::Metadata) -> Kind {
+    // SAFETY: all zero is a value of this structure; there is room for the answer.
+    let attr = unsafe {
+        let mut attr: libc::mq_attr = std::mem::zeroed();
+        libc::mq_getattr(file.as_raw_fd(), &mut attr);
+        attr
+    };
+    let state = fs::read_to_string(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let notifies = state.is_ok_and(|state| !state.contains("NOTIFY_PID:0"));
+    if attr.mq_curmsgs > 0 || notifies {
+        let what = if notifies {
+            "that notifies"
+        } else {
+            "with messages"
+        };
+        return Kind::Other(format!("POSIX message queue {link} {what}"));
+    }
+    let deleted = meta.nlink() == 0;
+    let bare = link.strip_suffix(" (deleted)").filter(|_| deleted);
+    Kind::Queue(PosixQueue {
+        name: bare.unwrap_or(link).into(),
+        deleted,
+        ino: meta.ino(),
+        mode: meta.mode() & 0o777,
+        owner: (meta.uid(), meta.gid()),
+        messages: attr.mq_maxmsg,
+        size: attr.mq_msgsize,
+    })
 }
 
 /// A line of an epoll descriptor's fdinfo: "tfd: 5 events: 19 data: 5 pos:0 ino:1 sdev:2".

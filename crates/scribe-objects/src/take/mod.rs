@@ -3,16 +3,20 @@
 
 mod diag;
 mod fds;
+mod peek;
 mod proc;
 mod sockets;
+mod transit;
 
+use crate::ipc::Attached;
 use crate::model::{Changed, File, Named, Objects, Process, Shared};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 pub use proc::{timers, zombies};
+pub use transit::under_way;
 
 /// Where contents of files and pipes go.
 pub trait Store {
@@ -51,6 +55,17 @@ pub struct Subject {
     pub own: i32,
     /// Files that it has mapped, where others see what it writes.
     pub mapped: Vec<Mapped>,
+    /// System V shared memory that it has attached.
+    pub attached: Vec<Attached>,
+}
+
+impl Subject {
+    /// Inodes of what it has mapped: as /proc has them, and as stat(2) does, which may be another for an overlay.
+    fn mapped_files(&self) -> impl Iterator<Item = u64> {
+        let files = self.mapped.iter().filter_map(|map| map.file.as_ref());
+        let found = files.filter_map(|file| Some(file.metadata().ok()?.ino()));
+        found.chain(self.mapped.iter().map(|map| map.ino))
+    }
 }
 
 /// A mapping of a file.
@@ -84,6 +99,8 @@ pub(crate) struct Taking<'a> {
     standard: [i32; 3],
     pub objects: Objects,
     files: HashMap<(u64, u64), usize>,
+    /// Inodes of files through which processes share memory: they change without it showing in their times.
+    mapped: HashSet<u64>,
     pipes: HashMap<u64, Option<(u32, u32)>>,
     seen: Vec<fds::Seen>,
     diag: Option<diag::Diag>,
@@ -110,6 +127,7 @@ impl Taker {
             let pidfd = pidfd(subject.pid);
             taking.fds(subject.pid, pidfd.as_ref(), &mut process);
             taking.shared(subject, &mut process);
+            process.attached.clone_from(&subject.attached);
             taking.objects.processes.push(process);
         }
         taking.peers();
@@ -157,6 +175,7 @@ impl Taker {
             standard,
             objects: Objects::default(),
             files: HashMap::new(),
+            mapped: subjects.iter().flat_map(Subject::mapped_files).collect(),
             pipes: HashMap::new(),
             seen: Vec::new(),
             diag: None,
@@ -192,9 +211,10 @@ fn is_system(path: &str) -> bool {
 
 impl Taking<'_> {
     /// The place of a regular file in the list; its content is kept if it may be needed.
-    fn file(&mut self, file: &fs::File, path: &str, written: bool, mapped: bool) -> Option<usize> {
+    fn file(&mut self, file: &fs::File, path: &str, written: bool) -> Option<usize> {
         let meta = file.metadata().ok()?;
         let key = (meta.dev(), meta.ino());
+        let mapped = self.mapped.contains(&key.1);
         let deleted = meta.nlink() == 0;
         let at = match self.files.get(&key) {
             Some(at) => *at,
@@ -247,7 +267,7 @@ impl Taking<'_> {
             true => fs::File::open(name).ok(),
             false => None,
         };
-        let place = file.and_then(|file| self.file(&file, name, true, false));
+        let place = file.and_then(|file| self.file(&file, name, true));
         match place {
             // Another name of a file that has one already: it would be made twice.
             Some(at) if self.objects.files[at].path == name => Named::File(at),
@@ -303,7 +323,7 @@ impl Taking<'_> {
             let written = map.prot & libc::PROT_WRITE as u32 != 0;
             let file = match &map.file {
                 Some(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => {
-                    self.file(file, &map.name, written, true)
+                    self.file(file, &map.name, written)
                 }
                 Some(_) => None,
                 // It may have a descriptor.

@@ -1,5 +1,7 @@
 //! Sockets: asked through a copy of the descriptor, which changes nothing about them.
 
+use super::peek::{events, peek};
+use super::transit::SIOCOUTQNSD;
 use super::{Taking, diag::Diag};
 use crate::address;
 use crate::model::{Kind, Socket};
@@ -26,15 +28,14 @@ const OPTIONS: [(i32, i32, usize); 17] = [
     (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 4),
 ];
 
-/// Messages kept of one queue, and the longest of them.
-const MESSAGES: usize = 1024;
-const MESSAGE: usize = 256 << 10;
 /// `tcpi_state` values (include/net/tcp_states.h).
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_FIN_WAIT1: u8 = 4;
 const TCP_FIN_WAIT2: u8 = 5;
+const TCP_LAST_ACK: u8 = 9;
+const TCP_CLOSING: u8 = 11;
 
-fn option(fd: RawFd, level: i32, name: i32, len: usize) -> Option<Vec<u8>> {
+pub(super) fn option(fd: RawFd, level: i32, name: i32, len: usize) -> Option<Vec<u8>> {
     let mut value = vec![0; len];
     let mut got = len as libc::socklen_t;
     // SAFETY: room for the length.
@@ -43,14 +44,14 @@ fn option(fd: RawFd, level: i32, name: i32, len: usize) -> Option<Vec<u8>> {
     ok.then_some(value)
 }
 
-fn number(fd: RawFd, name: i32) -> i32 {
+pub(super) fn number(fd: RawFd, name: i32) -> i32 {
     let value = option(fd, libc::SOL_SOCKET, name, 4);
     value
         .and_then(|value| Some(i32::from_le_bytes(value.try_into().ok()?)))
         .unwrap_or(0)
 }
 
-fn ioctl(fd: RawFd, what: libc::c_ulong) -> u32 {
+pub(super) fn ioctl(fd: RawFd, what: libc::c_ulong) -> u32 {
     let mut value = 0i32;
     // SAFETY: these requests write one int.
     let ok = unsafe { libc::ioctl(fd, what as _, &mut value) } == 0;
@@ -88,15 +89,20 @@ impl Taking<'_> {
         if found.domain == libc::AF_UNIX {
             self.diag = self.diag.take().or_else(Diag::open);
             let known = self.diag.as_ref().and_then(|diag| diag.unix(id));
-            (found.peer, found.shut) = known.unwrap_or((0, 0));
+            (found.peer, found.shut) = known.map_or((0, 0), |known| (known.peer, known.shut));
         } else if found.protocol == libc::IPPROTO_TCP {
+            if !found.connected {
+                found.over = over(events(fd));
+            }
             let info = option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, 104).unwrap_or_default();
             found.shut = match info.first() {
                 Some(&TCP_CLOSE_WAIT) => 1,
                 Some(&(TCP_FIN_WAIT1 | TCP_FIN_WAIT2)) => 2,
+                Some(&(TCP_LAST_ACK | TCP_CLOSING)) => 3,
                 _ => 0,
             };
-            found.unsent = ioctl(fd, libc::TIOCOUTQ);
+            // What the other end has got it holds, though it may not have said so yet.
+            found.unsent = ioctl(fd, SIOCOUTQNSD);
         }
         self.queue(fd, &mut found);
         Kind::Socket(Box::new(found))
@@ -108,36 +114,16 @@ impl Taking<'_> {
         if stream && !socket.connected && socket.name.is_empty() {
             return;
         }
-        let offset = |value: i32| {
-            let at = (&raw const value).cast();
-            // SAFETY: an int, as SO_PEEK_OFF wants it.
-            unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, at, 4) == 0 }
-        };
-        // Peeking goes on behind what was seen; without that, at the first message only. It is the
-        // socket's own setting, so it is put back.
-        let before = number(fd, libc::SO_PEEK_OFF);
-        let walks = offset(0);
-        let room = match stream {
-            true => (ioctl(fd, libc::FIONREAD as _) as usize + 1).max(MESSAGE),
-            false => MESSAGE,
-        };
-        let mut buf = vec![0u8; room];
-        while socket.queue.len() < MESSAGES {
-            let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-            // SAFETY: room for the length.
-            let got = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), flags) };
-            if got < 0 || got == 0 && stream {
-                break;
-            }
+        let mut carries = false;
+        peek(fd, stream, |bytes, more| {
             let content = self.store.begin();
-            self.store.put(content, 0, &buf[..got as usize]);
+            self.store.put(content, 0, bytes);
             socket.queue.push((content.0, content.1, Vec::new()));
-            if !walks {
-                break;
-            }
-        }
-        if walks {
-            offset(before);
+            carries |= more && socket.domain == libc::AF_UNIX;
+        });
+        if carries {
+            let lost = "descriptors that are under way between its processes";
+            self.objects.lost.push(lost.into());
         }
     }
 
@@ -172,8 +158,17 @@ impl Taking<'_> {
     }
 }
 
+/// How the connection of a socket that has none ended, if it had one.
+fn over(events: i16) -> u8 {
+    match events {
+        _ if events & libc::POLLERR != 0 => 2,
+        _ if events & libc::POLLRDHUP != 0 => 1,
+        _ => 0,
+    }
+}
+
 /// Whether two addresses are the same, also where one is an IPv4 address in IPv6's form.
-fn same_address(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same_address(a: &[u8], b: &[u8]) -> bool {
     /// Port and address of sockaddr_in and sockaddr_in6 (ip(7), ipv6(7)).
     fn parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         let family = i32::from(u16::from_le_bytes(bytes.get(..2)?.try_into().ok()?));

@@ -86,3 +86,10 @@ pub(super) fn described(log: &LogReader) -> Vec<(u32, u32, bool)> {
     }
     found
 }
+
+/// Whether a replay could turn live at a bookmark behind this one.
+pub(in crate::replay) fn lies_ahead(log: &LogReader, last: u32) -> bool {
+    let all = described(log);
+    all.iter()
+        .any(|(bookmark, _, before)| !before && *bookmark > last)
+}

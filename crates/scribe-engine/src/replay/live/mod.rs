@@ -8,6 +8,7 @@
 mod channel;
 mod contents;
 mod descriptors;
+mod ipc;
 mod namespace;
 mod overlay;
 mod process;
@@ -15,10 +16,12 @@ mod release;
 
 use super::*;
 use contents::Streams;
+pub(super) use contents::lies_ahead;
 pub(super) use namespace::Namespace;
 use scribe_objects::Objects;
+use scribe_objects::ipc::Ipc;
 use scribe_objects::make::Maker;
-use scribe_objects::model::{Changed, Kind, Named};
+use scribe_objects::model::{Changed, Kind, Named, Open};
 use std::path::PathBuf;
 
 /// Where a replay turns live.
@@ -117,7 +120,9 @@ impl Live {
             }));
             refuse(lost)?;
         }
-        let namespace = Namespace::enter(objects.clocks)?;
+        let queue = |open: &Open| matches!(open.kind, Kind::Queue(_));
+        let ipc = objects.ipc != Ipc::default() || objects.open.iter().any(queue);
+        let namespace = Namespace::enter(objects.clocks, ipc)?;
         Ok(Live {
             namespace,
             options,
@@ -178,7 +183,9 @@ impl Replayer {
         let Some(live) = self.live.take() else {
             return Ok(());
         };
+        let begin = std::time::Instant::now();
         let done = self.bring_to_life(&live);
+        self.stats.birth = begin.elapsed();
         self.live = Some(live);
         done
     }
@@ -236,6 +243,7 @@ impl Replayer {
             .map(|one| one.map_err(|why| lost.push(why)).ok())
             .collect();
         let maps = self.shared_files(objects, &mut maker, &mut lost);
+        self.make_ipc(live, &mut lost);
         notes.append(&mut maker.notes);
         drop(maker);
         notes.sort();
@@ -253,6 +261,9 @@ impl Replayer {
             self.rebuild(live, process, &made, &maps)?;
         }
         drop((made, maps));
+        for segment in objects.ipc.segments.iter().filter(|one| one.removed) {
+            scribe_objects::ipc::remove_segment(segment);
+        }
         for process in &objects.processes {
             self.give_tasks_back(process)?;
         }

@@ -43,11 +43,14 @@ fn pair(kind: i32) -> io::Result<[OwnedFd; 2]> {
 }
 
 /// Enters a mount namespace of its own, and makes a pid namespace for children; as an ordinary user,
-/// within a user namespace.
-fn unshare() -> io::Result<()> {
+/// within a user namespace. `ipc`: and an IPC namespace.
+fn unshare(ipc: bool) -> io::Result<()> {
     // SAFETY: plain numbers, here and below.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-    let both = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let mut both = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    if ipc {
+        both |= libc::CLONE_NEWIPC;
+    }
     // SAFETY: as above.
     if unsafe { libc::unshare(both) } == 0 {
         return Ok(());
@@ -87,8 +90,9 @@ impl Namespace {
     /// Makes them. This process is in the namespaces of mounts (and users) from here on; it must have one
     /// thread only.
     /// `clocks`: nanoseconds of CLOCK_MONOTONIC and CLOCK_BOOTTIME that its processes find.
-    pub(in crate::replay) fn enter(clocks: (u64, u64)) -> Result<Namespace> {
-        unshare().map_err(|error| ReplayError::Setup {
+    /// `ipc`: they have objects of System V's, which get the ids that they had.
+    pub(in crate::replay) fn enter(clocks: (u64, u64), ipc: bool) -> Result<Namespace> {
+        unshare(ipc).map_err(|error| ReplayError::Setup {
             what: "a replay that turns live needs namespaces of its own, in which its processes \
                    have the ids that they had; this system does not allow that (unshare(2): be \
                    root, or let user namespaces be used)"

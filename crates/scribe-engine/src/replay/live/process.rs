@@ -82,6 +82,7 @@ impl Replayer {
             self.do_call(id, libc::SYS_mmap, &args)?;
             self.do_call(id, libc::SYS_close, &[fd as u64])?;
         }
+        self.attach_segments(live, process)?;
         self.descriptors(live, process, made)?;
         self.limits(process)?;
         let mut path = process.cwd.clone().into_bytes();
