@@ -111,6 +111,18 @@ impl Round<'_> {
         self.start("record", &args)
     }
 
+    /// Waits until a file is there.
+    fn wait_for(&self, name: &str) -> Result<(), String> {
+        let begin = Instant::now();
+        while !self.dir.join(name).exists() {
+            if begin.elapsed() > Duration::from_secs(20) {
+                return Err(format!("no {name} after 20 seconds"));
+            }
+            sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
     /// Asks for a bookmark in the way of this round, if it does not come by itself.
     pub fn ask(&self, recorder: &Running) {
         match self.how {
@@ -320,6 +332,8 @@ fn to_its_end(
 ) -> Result<bool, String> {
     let recorder = round.record(program);
     if matches!(round.how, How::Signal | How::Command) {
+        // A signal to a recorder that has not come to take requests yet ends it.
+        round.wait_for("log")?;
         sleep(round.random.time_below(length));
         round.ask(&recorder);
     }
