@@ -11,7 +11,7 @@ static pid_t kick(int n, void (*then)(void)) {
     pid_t parent = getpid(), c = OK(fork());
     if (c) return c;
     for (int i = 0; i < n; i++) {
-        sleep_us(10000);
+        sleep_us(40000);
         kill(parent, SIGUSR1);
     }
     sleep_us(10000);
