@@ -12,8 +12,6 @@ use scribe_abi::fast::{
 
 /// Calls with more rows than this would be slower to look up than a stop is.
 const MOST_ROWS: usize = 400;
-/// Option of wait4.
-const WNOHANG: u64 = 1;
 
 /// The table for the agent.
 pub fn fast_table() -> Box<FastTable> {
@@ -112,11 +110,6 @@ pub fn fast_row(row: &Row) -> Option<FastRow> {
         Effect::OpensFd | Effect::Accepts(_) => (effect::OPENS, NO_ARG, 0),
         Effect::Dup { to, .. } => (effect::DUPS, NO_ARG, to.unwrap_or(NO_ARG)),
         Effect::OpensFds2 { arg } => (effect::OPENS2, NO_ARG, arg),
-        // Without waiting it finds those that have ended once the engine knows of them.
-        Effect::Pid if row.name == "wait4" => {
-            (fast.sub_arg, fast.sub_mask, fast.sub_value) = (2, WNOHANG, 0);
-            (effect::NONE, NO_ARG, 0)
-        }
         // Its results depend on more than the rules say.
         Effect::Pid if !never && row.name == "waitid" => return None,
         // Objects that the engine does not follow, or asks the kernel about when it needs them.

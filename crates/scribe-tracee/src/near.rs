@@ -32,7 +32,7 @@ fn meets(i: &Instruction) -> bool {
 }
 
 /// Offsets in `code`, which holds nothing else, of instructions behind those by which threads may
-/// meet, and of calls.
+/// meet, of atomic ones, as what they go by was read before, and of calls.
 pub fn meeting_places(code: &[u8]) -> Vec<u32> {
     let mut places = Vec::new();
     for i in &mut Decoder::with_ip(64, code, 0, DecoderOptions::NONE) {
@@ -42,10 +42,14 @@ pub fn meeting_places(code: &[u8]) -> Vec<u32> {
         if i.flow_control() == FlowControl::Call {
             places.push(i.ip() as u32);
         } else if meets(&i) && i.flow_control() == FlowControl::Next {
+            if i.has_lock_prefix() {
+                places.push(i.ip() as u32);
+            }
             places.push(i.next_ip() as u32);
         }
     }
     places.retain(|place| (*place as usize) < code.len());
+    places.dedup();
     places
 }
 

@@ -21,6 +21,10 @@ use scribe_abi::shared::{
 /// Longest record that is made here: one that is longer is the engine's.
 const LONGEST: u64 = RING_LEN / 2;
 
+/// wait4 and its option WNOHANG.
+const SYS_WAIT4: u64 = 61;
+const WNOHANG: u64 = 1;
+
 /// Longer reads of what may be a file of the installed system are the engine's.
 const SHORT_READ: u64 = 8192;
 
@@ -102,7 +106,11 @@ fn attempt(area: &mut TaskArea) -> Attempt {
     if room > LONGEST {
         return odd;
     }
+    let finds_ended = u64::from(row.nr) == SYS_WAIT4 && args[2] & WNOHANG != 0;
     if waits && lane.crowded.load(Relaxed) != 0 {
+        if finds_ended {
+            return odd;
+        }
         return waiting(area, lane, row, &mut plan, room, keep, mapped);
     }
     if u64::from(head(lane)) + room > RING_LEN {
@@ -138,6 +146,10 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         },
     };
     returned(area, ret)?;
+    if finds_ended && ret == 0 {
+        // One may have ended: the kernel tells of it when the engine has waited for it. Nothing has happened yet.
+        return odd;
+    }
     if asks {
         // SAFETY: as above.
         if !unsafe { mask::tells(&made, ret) } {

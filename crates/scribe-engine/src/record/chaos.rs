@@ -121,7 +121,8 @@ impl Chaos {
         if self.stops_are_dear() {
             return None;
         }
-        self.once_in(2).then(|| self.places.address(tid, choice))?
+        // Hardly ever freely: a short program would be over.
+        (!self.once_in(8)).then(|| self.places.address(tid, choice))?
     }
 
     fn priority(&mut self, id: u32) -> u32 {
