@@ -15,6 +15,7 @@
 //! | `SCRIBE_TEST_TIMEOUT` | factor for all time limits |
 
 pub mod compare;
+pub mod guard;
 pub mod process;
 pub mod program;
 pub mod pty;

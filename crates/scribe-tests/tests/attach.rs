@@ -1,13 +1,14 @@
 //! Recordings that begin in the middle of a program's run.
 
 use scribe_tests::Settings;
+use scribe_tests::guard::Guarded;
 use scribe_tests::program::Program;
 use scribe_tests::scratch::Scratch;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 const POINTS: [(u64, u64); 3] = [(20, 300), (700, 700), (1500, 5000)];
 
 /// `from`: detach, or live, which does not mind how long its waits take.
-fn everything(from: &str, dir: &Path) -> Child {
+fn everything(from: &str, dir: &Path) -> Guarded {
     let all = Program::all(from);
     let found = all.iter().find(|program| program.name == "everything");
     let program = found.unwrap().case().unwrap().argv.remove(0);
@@ -23,7 +24,7 @@ fn everything(from: &str, dir: &Path) -> Child {
     command.current_dir(dir);
     command.stdout(File::create(dir.join("out")).unwrap());
     command.stderr(File::create(dir.join("err")).unwrap());
-    command.spawn().unwrap()
+    command.spawn().map(Guarded::new).unwrap()
 }
 
 fn kill(signal: &str, pid: u32) {
@@ -33,7 +34,7 @@ fn kill(signal: &str, pid: u32) {
 }
 
 /// Begins to record a process; comes back when it is being recorded, or when that cannot be.
-fn attach(settings: &Settings, dir: &Path, pid: u32, args: &[&str]) -> Child {
+fn attach(settings: &Settings, dir: &Path, pid: u32, args: &[&str]) -> Guarded {
     let said = dir.join("said");
     let recorder = Command::new(&settings.scribe)
         .current_dir(dir)
@@ -49,7 +50,7 @@ fn attach(settings: &Settings, dir: &Path, pid: u32, args: &[&str]) -> Child {
         assert!(begin.elapsed() < Duration::from_secs(30));
         sleep(Duration::from_millis(1));
     }
-    recorder
+    Guarded::new(recorder)
 }
 
 fn said(dir: &Path) -> String {
@@ -146,7 +147,11 @@ fn the_program_is_as_it_was() {
     let dir = scratch.path();
     let script =
         "trap : USR1 SEGV TRAP SYS; trap '' HUP PIPE; while :; do read -t 0.01 <> <(:); done";
-    let mut program = Command::new("bash").args(["-c", script]).spawn().unwrap();
+    let mut program = Command::new("bash")
+        .args(["-c", script])
+        .spawn()
+        .map(Guarded::new)
+        .unwrap();
     sleep(Duration::from_millis(300));
     let pid = program.id();
     let state = || {
@@ -201,11 +206,12 @@ fn no_wakeup_is_lost() {
         .args(["-e", script])
         .stdout(Stdio::piped())
         .spawn()
+        .map(Guarded::new)
         .unwrap();
     let pid = program.id();
     let mut out = program.stdout.take().unwrap();
     fs::write(dir.join("out"), "").unwrap();
-    let mut recorder: Option<Child> = None;
+    let mut recorder: Option<Guarded> = None;
     let mut line = [0; 3];
     for n in 0..40u32 {
         // It says that it is about to wait; a signal before it does would be lost natively, too.
@@ -221,7 +227,7 @@ fn no_wakeup_is_lost() {
                     .spawn()
                     .unwrap();
                 sleep(Duration::from_millis(u64::from(n) % 7));
-                recorder = Some(running);
+                recorder = Some(Guarded::new(running));
             }
             Some(mut running) => {
                 let begin = Instant::now();
@@ -271,7 +277,11 @@ fn what_cannot_be_recorded_goes_on() {
         said(dir)
     };
     assert!(refused(4_194_305).contains("no such process"));
-    let mut program = Command::new("sleep").arg("100").spawn().unwrap();
+    let mut program = Command::new("sleep")
+        .arg("100")
+        .spawn()
+        .map(Guarded::new)
+        .unwrap();
     let pid = program.id();
     kill("-STOP", pid);
     assert!(refused(pid).contains("kill -CONT"));
@@ -416,7 +426,7 @@ fn a_copy_is_not_noticed() {
     program.current_dir(dir);
     program.stdout(File::create(dir.join("out")).unwrap());
     program.stderr(File::create(dir.join("err")).unwrap());
-    let mut program = program.spawn().unwrap();
+    let mut program = program.spawn().map(Guarded::new).unwrap();
     let pid = program.id();
     sleep(Duration::from_millis(200));
     for round in 0..6 {

@@ -1,12 +1,13 @@
 //! Bookmarks, and programs that are let go in the middle of their recording.
 
 use scribe_tests::Settings;
+use scribe_tests::guard::Guarded;
 use scribe_tests::program::Program;
 use scribe_tests::scratch::Scratch;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ fn everything() -> OsString {
     program("everything")
 }
 
-fn record(settings: &Settings, dir: &Path, args: &[&str], program: &[OsString]) -> Child {
+fn record(settings: &Settings, dir: &Path, args: &[&str], program: &[OsString]) -> Guarded {
     Command::new(&settings.scribe)
         .current_dir(dir)
         .arg("record")
@@ -35,6 +36,7 @@ fn record(settings: &Settings, dir: &Path, args: &[&str], program: &[OsString]) 
         .stdout(File::create(dir.join("out")).unwrap())
         .stderr(File::create(dir.join("err")).unwrap())
         .spawn()
+        .map(Guarded::new)
         .unwrap()
 }
 
@@ -150,7 +152,11 @@ fn the_kernel_knows_again_what_the_program_set() {
     let dir = scratch.path();
     let script = "trap : USR1 SEGV TRAP SYS; trap '' HUP PIPE; while :; do :; done";
     let program = ["bash", "-c", script].map(OsString::from);
-    let mut native = Command::new("bash").args(&program[1..]).spawn().unwrap();
+    let mut native = Command::new("bash")
+        .args(&program[1..])
+        .spawn()
+        .map(Guarded::new)
+        .unwrap();
     sleep(Duration::from_millis(300));
     let lines = ["SigBlk:", "SigIgn:", "SigCgt:", "Seccomp:", "NoNewPrivs:"];
     // The two signals that libc keeps for itself depend on who starts a program.

@@ -6,6 +6,7 @@ mod lives;
 #[path = "live/servers.rs"]
 mod servers;
 
+use scribe_tests::guard::Guarded;
 use scribe_tests::program::Program;
 use scribe_tests::scratch::Scratch;
 use scribe_tests::{Settings, installed, repository};
@@ -21,7 +22,7 @@ fn script(interpreter: &str, name: &str) -> Vec<OsString> {
     vec![interpreter.into(), path.into()]
 }
 
-fn record(settings: &Settings, dir: &Path, program: &[OsString]) -> Child {
+fn record(settings: &Settings, dir: &Path, program: &[OsString]) -> Guarded {
     Command::new(&settings.scribe)
         .current_dir(dir)
         .args(["record", "--force", "-o", "log", "--"])
@@ -30,6 +31,7 @@ fn record(settings: &Settings, dir: &Path, program: &[OsString]) -> Child {
         .stdout(File::create(dir.join("out")).unwrap())
         .stderr(File::create(dir.join("err")).unwrap())
         .spawn()
+        .map(Guarded::new)
         .unwrap()
 }
 
