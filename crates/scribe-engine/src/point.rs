@@ -5,7 +5,7 @@
 //! apart, however often a loop went round. So a task that waits in a loop without changing anything
 //! is found again at the loop's first round, and one that computes exactly where it was.
 
-use crate::state::{memory_hash, page_hashes, regs_hash};
+use crate::state::{memory_hash, memory_hash_by_page, regs_hash};
 use scribe_kernel::xstate::{self, XstateLayout};
 use scribe_tracee::{Mem, Regs, Result, Stopped};
 use xxhash_rust::xxh3::xxh3_64;
@@ -43,12 +43,12 @@ impl Point {
     ) -> Result<(Point, Vec<u8>, Pages)> {
         let (plain, image) = extended(stopped, layout)?;
         let mut pages = Vec::new();
-        page_hashes(stopped.tid(), mem, |addr, hash| pages.push((addr, hash)));
+        let mem = memory_hash_by_page(stopped.tid(), mem, |addr, hash| pages.push((addr, hash)));
         let point = Point {
             rip: regs.rip,
             regs: point_regs(regs),
             xstate: xxh3_64(&plain),
-            mem: sum(&pages),
+            mem,
         };
         Ok((point, image, pages))
     }
@@ -83,12 +83,6 @@ pub fn extended(stopped: &Stopped, layout: &XstateLayout) -> Result<(Vec<u8>, Ve
     }
     xstate::normalise(layout, &mut plain);
     Ok((plain, image))
-}
-
-/// The hash of the memory, from those of its pages: as [`memory_hash`] has it.
-fn sum(pages: &[(u64, u64)]) -> u64 {
-    let hashes = pages.iter().map(|(_, hash)| *hash);
-    hashes.fold(0, u64::wrapping_add)
 }
 
 fn point_regs(regs: &Regs) -> u64 {

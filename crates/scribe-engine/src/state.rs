@@ -345,8 +345,16 @@ pub fn own_memory(tid: Tid) -> u64 {
 
 /// One number for all writable memory of a task; independent of how it is cut into mappings.
 pub fn memory_hash(tid: Tid, mem: &Mem) -> u64 {
+    memory_hash_by_page(tid, mem, |_, _| ())
+}
+
+/// The same; `each` gets what [`page_hashes`] gives.
+pub fn memory_hash_by_page(tid: Tid, mem: &Mem, mut each: impl FnMut(u64, u64)) -> u64 {
     let mut sum = 0u64;
-    page_hashes(tid, mem, |_, hash| sum = sum.wrapping_add(hash));
+    page_hashes(tid, mem, |addr, hash| {
+        sum = sum.wrapping_add(hash);
+        each(addr, hash);
+    });
     sum
 }
 

@@ -42,16 +42,17 @@ impl Replayer {
         if tgid == self.root {
             self.outcome = Some(status);
         }
-        let all: Vec<u32> = self
-            .tasks
-            .values()
-            .filter(|task| task.tgid == tgid)
-            .map(|task| task.id)
-            .collect();
+        let all = self.ids_of(|task| task.tgid == tgid);
         for id in all {
             self.end_task(id, true, status)?;
         }
         Ok(())
+    }
+
+    /// The tasks that are `wanted`.
+    pub(super) fn ids_of(&self, wanted: impl Fn(&Task) -> bool) -> Vec<u32> {
+        let tasks = self.tasks.values().filter(|task| wanted(task));
+        tasks.map(|task| task.id).collect()
     }
 
     /// Shows terminal output in the order in which it was written.

@@ -253,12 +253,7 @@ impl Replayer {
             &args,
         );
         // The other threads end with the exec; the log has no word about them.
-        let others: Vec<u32> = self
-            .tasks
-            .values()
-            .filter(|task| task.tgid == tgid && task.id != id)
-            .map(|task| task.id)
-            .collect();
+        let others = self.ids_of(|task| task.tgid == tgid && task.id != id);
         for other in others {
             if let Some(task) = self.tasks.remove(&other) {
                 self.gone.insert(other);

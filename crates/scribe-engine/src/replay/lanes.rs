@@ -202,12 +202,7 @@ impl Replayer {
 
     /// No more records in this lane.
     pub(super) fn at_end(&mut self, lane_id: u32) -> Result<()> {
-        let unfinished: Vec<u32> = self
-            .tasks
-            .values()
-            .filter(|task| task.lane == lane_id)
-            .map(|task| task.id)
-            .collect();
+        let unfinished = self.ids_of(|task| task.lane == lane_id);
         if unfinished.is_empty() {
             return Ok(());
         }
@@ -224,12 +219,7 @@ impl Replayer {
         }
         self.lanes.remove(&from);
         self.ready.push_back(into);
-        let moved: Vec<u32> = self
-            .tasks
-            .values()
-            .filter(|task| task.lane == into)
-            .map(|task| task.id)
-            .collect();
+        let moved = self.ids_of(|task| task.lane == into);
         for id in moved {
             self.agent_for(id)?;
         }
