@@ -146,6 +146,9 @@ struct Tracee {
     flush: bool,
     /// No longer traced, once it has left its stop.
     detached: bool,
+    /// The task that made it, whose own stop for that has not been yet. A tracer may hear of the two in any order
+    /// (ptrace(2)), but from the kernel hardly ever hears of the new one first; here the maker's stop takes longer.
+    after: Option<u32>,
 }
 
 impl Tracee {
@@ -280,6 +283,7 @@ impl Recorder {
             options: tracee.options,
             interrupt: tracee.seized,
             orig: tracee.orig,
+            after: Some(parent),
             ..Tracee::default()
         };
         let seized = new.seized;
@@ -341,6 +345,8 @@ impl Recorder {
         }
         let tracee = self.tracee(id).expect("it is traced");
         (tracee.halt, tracee.left, tracee.interrupt) = (None, None, false);
+        self.new_ones_may_stop(id);
+        let tracee = self.tracee(id).expect("it is traced");
         // One that was killed outright does not stop (ptrace_stop).
         if !tracee.has(libc::PTRACE_O_TRACEEXIT) || status & 0x7f == libc::SIGKILL {
             return Ok(false);
@@ -358,6 +364,7 @@ impl Recorder {
         let (tid, tgid) = (task.tid, task.tgid);
         self.ptrace.grouped.remove(&id);
         self.ptrace.later.retain(|later| !later.is_about(id));
+        self.new_ones_may_stop(id);
         if let Some(tracee) = self.ptrace.tracees.remove(&id)
             && let Some(tracer) = self.tasks.get(&tracee.tracer).map(|tracer| tracer.tgid)
             && !tracee.detached
@@ -417,6 +424,10 @@ impl Recorder {
         tracee.detached = true;
         tracee.events.clear();
         (tracee.interrupt, tracee.in_call) = (false, false);
+        self.new_ones_may_stop(id);
+        let Some(tracee) = self.tracee(id) else {
+            return Ok(());
+        };
         if tracee.left.is_some() {
             return Ok(());
         }

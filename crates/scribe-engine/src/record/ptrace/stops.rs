@@ -59,6 +59,12 @@ impl Recorder {
             Place::Entry | Place::Interrupted | Place::Restart => Left::InCall,
             _ => Left::AfterEvent,
         };
+        let makes = matches!(
+            cause,
+            Cause::Event(
+                libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE
+            )
+        );
         tracee.halt = Some(Halt {
             cause,
             place,
@@ -75,7 +81,25 @@ impl Recorder {
             self.release(id, left);
         }
         self.notify_stop(id);
+        if makes {
+            self.new_ones_may_stop(id);
+        }
         Ok(())
+    }
+
+    /// The tasks that this one made may stop for their tracer, as its own stop for that has been, or will not be.
+    pub(super) fn new_ones_may_stop(&mut self, maker: u32) {
+        let tracees = self.ptrace.tracees.iter_mut();
+        let made = tracees.filter(|(_, tracee)| tracee.after == Some(maker));
+        let ids: Vec<u32> = made
+            .map(|(id, tracee)| {
+                tracee.after = None;
+                *id
+            })
+            .collect();
+        for id in ids {
+            self.notify_stop(id);
+        }
     }
 
     /// The tracer lets its tracee go on.

@@ -185,7 +185,7 @@ impl Recorder {
         let Some(tracee) = self.ptrace.tracees.get(&id) else {
             return;
         };
-        let Some(halt) = &tracee.halt else {
+        let Some(halt) = tracee.halt.as_ref().filter(|_| tracee.after.is_none()) else {
             return;
         };
         let code = match halt.cause {
@@ -297,7 +297,8 @@ impl Recorder {
     fn stop_report(&self, id: u32, wait: Wait) -> Option<u32> {
         self.waited_for(id, wait)
             .find(|(id, tracee)| {
-                let halt = tracee.halt.as_ref().filter(|halt| !halt.reported);
+                let halt = tracee.halt.as_ref();
+                let halt = halt.filter(|halt| !halt.reported && tracee.after.is_none());
                 halt.is_some_and(|halt| !self.is_killed(*id, halt))
             })
             .map(|(id, _)| id)
