@@ -362,7 +362,7 @@ fn edited(dir: &Dir, from: &str, to: &str, mut change: impl FnMut(&mut Record)) 
 fn a_deadlock_is_told() {
     let dir = Dir::new();
     dir.scribe("record echo hello").ends_with(0);
-    // The turn goes to a task that nobody ever makes.
+    // The turn goes to a task that nobody ever makes: in the call, as a checksum may stand before it.
     let log = LogReader::open(dir.path("echo.log")).unwrap();
     let writer = LogWriter::create(dir.path("stuck.log"), &WriteOptions::default()).unwrap();
     edit::copy(&log, &writer, |stream, _, record, out| {
@@ -373,7 +373,7 @@ fn a_deadlock_is_told() {
                 stream,
                 &Record::Switch {
                     task: 4242,
-                    flags: 0,
+                    flags: scribe_log::flags::PREV_IN_CALL,
                 },
             );
         }
