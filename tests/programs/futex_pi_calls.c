@@ -68,7 +68,7 @@ static void *second_of_circle(void *arg) {
     unlock(&other);
     return arg;
 }
-static void *dies(void *arg) { lock(&word); sleep_us(10000); return arg; }
+static void *dies(void *arg) { lock(&word); sleep_us(100000); return arg; }
 static void *waits_on_cond(void *arg) {
     uint32_t v = cond;
     __atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
@@ -140,7 +140,7 @@ int main(void) {
     OK0(pthread_join(t[0], NULL));
 
     OK0(pthread_create(&t[0], NULL, dies, NULL));
-    sleep_us(3000);
+    while (!__atomic_load_n(&word, __ATOMIC_SEQ_CST)) sleep_us(500);
     lock(&word); // not robust: the kernel says so all the same
     CHECK((word & FUTEX_TID_MASK) == (uint32_t)tid());
     printf("after the owner's death %x\n", word & ~FUTEX_TID_MASK);

@@ -28,6 +28,15 @@ struct Thread {
     stray: VecDeque<(i32, [u8; 128])>,
 }
 
+/// Whether the task has gone through its exit; proc(5), stat.
+pub fn is_zombie(tid: Tid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat"));
+    let state = stat
+        .ok()
+        .and_then(|stat| Some(*stat.rsplit_once(") ")?.1.as_bytes().first()?));
+    matches!(state, None | Some(b'Z' | b'X'))
+}
+
 /// All traced tasks.
 pub struct Machine {
     threads: HashMap<Tid, Thread>,
@@ -154,9 +163,23 @@ impl Machine {
         if let Some(at) = self.pending.iter().position(|event| event.tid == tid) {
             return Ok(self.pending.remove(at).expect("position is in range"));
         }
-        let event = self.wait(tid, true)?.ok_or(Error::Gone)?;
-        self.note(&event);
-        Ok(event)
+        loop {
+            if let Some(event) = self.wait(tid, true)? {
+                self.note(&event);
+                return Ok(event);
+            }
+            // The clock ticks. One that was killed while it stood may have been let go from its exit stop, of which
+            // we had not heard yet; as a leader it is not heard of again before all its threads have gone.
+            if is_zombie(tid) {
+                return Err(Error::Gone);
+            }
+        }
+    }
+
+    /// Whether the task is a zombie of which nothing is reported: it runs, as far as we know.
+    pub fn has_slipped_away(&self, tid: Tid) -> bool {
+        let thread = self.threads.get(&tid);
+        thread.is_some_and(|thread| matches!(thread.handle, Handle::Running(_))) && is_zombie(tid)
     }
 
     fn wait(&self, tid: Tid, block: bool) -> Result<Option<WaitEvent>> {
@@ -236,12 +259,20 @@ impl Machine {
         if !thread.is_some_and(|thread| matches!(thread.handle, Handle::Running(_))) {
             return Ok(());
         }
-        if let Some(event) = wait::wait(tid, false)? {
-            self.note(&event);
-            self.pending.push_back(event);
+        if self.take_report(tid)? {
             return Ok(());
         }
         self.interrupt(tid)
+    }
+
+    /// Takes a report of the task, if one is there, to be seen by [`Machine::next`].
+    pub fn take_report(&mut self, tid: Tid) -> Result<bool> {
+        let Some(event) = wait::wait(tid, false)? else {
+            return Ok(false);
+        };
+        self.note(&event);
+        self.pending.push_back(event);
+        Ok(true)
     }
 
     /// A task whose id an exec changed.

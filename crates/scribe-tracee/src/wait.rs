@@ -81,34 +81,27 @@ impl WaitEvent {
     }
 }
 
-/// Waits for `tid`, or for any task with -1. `None`: nothing left to wait for (with `block`), or
-/// nothing to report (without).
+/// Waits for `tid`, or for any task with -1. `None`: a signal came (with `block`), or nothing is there
+/// to report (without). `Gone`: nothing left to wait for.
 pub fn wait(tid: Tid, block: bool) -> Result<Option<WaitEvent>> {
     let flags = libc::__WALL | if block { 0 } else { libc::WNOHANG };
     let mut status = 0;
-    loop {
-        // SAFETY: `status` is valid for the call.
-        let got = unsafe { libc::waitpid(tid, &mut status, flags) };
-        if got > 0 {
-            return Ok(Some(WaitEvent::decode(got, status)));
-        }
-        if got == 0 {
-            return Ok(None);
-        }
-        let error = std::io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) if tid == -1 => {
-                return Ok(None);
-            }
-            Some(libc::EINTR) => {}
-            Some(libc::ECHILD) => return Err(Error::Gone),
-            _ => {
-                return Err(Error::Os {
-                    what: "waitpid",
-                    source: error,
-                });
-            }
-        }
+    // SAFETY: `status` is valid for the call.
+    let got = unsafe { libc::waitpid(tid, &mut status, flags) };
+    if got > 0 {
+        return Ok(Some(WaitEvent::decode(got, status)));
+    }
+    if got == 0 {
+        return Ok(None);
+    }
+    let source = std::io::Error::last_os_error();
+    match source.raw_os_error() {
+        Some(libc::EINTR) => Ok(None),
+        Some(libc::ECHILD) => Err(Error::Gone),
+        _ => Err(Error::Os {
+            what: "waitpid",
+            source,
+        }),
     }
 }
 

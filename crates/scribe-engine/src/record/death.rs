@@ -20,6 +20,13 @@ pub(super) struct Dying {
     last: HashMap<Tid, u32>,
 }
 
+impl Dying {
+    /// Whether a thread of the process waits for all others to be gone.
+    pub(super) fn waits_for_others(&self, tgid: Tid) -> bool {
+        self.last.contains_key(&tgid)
+    }
+}
+
 impl Recorder {
     /// A task stands in its exit stop. True: it stays there for now.
     pub(super) fn held_at_exit(&mut self, id: u32, status: i32) -> Result<bool> {
@@ -46,7 +53,8 @@ impl Recorder {
             State::App => self.agent_phase(id) != scribe_abi::shared::phase::OUTSIDE,
             State::Exiting | State::Traced | State::Ready(Ready::Resume | Ready::Die) => false,
             State::Ready(Ready::Agent) => true,
-            State::InCall => !task.vfork_wait,
+            // A clone that is written as done is behind it.
+            State::InCall => task.call.is_some(),
             State::Stopping => task.after_stop != Ready::Resume,
             State::Ready(_) => true,
         };
@@ -114,6 +122,9 @@ impl Recorder {
 
     /// Writes the end of a process that did not call exit(2). Flags: [`AT_CALL`].
     pub(super) fn record_death(&mut self, id: u32, status: i32, flags: u8) {
+        let tgid = self.task(id).tgid;
+        // What it says of memory is read from a process that may be gone; then its death comes first.
+        let _ = self.announce_newborn(tgid);
         let task = self.task(id);
         let lane = task.lane;
         if task

@@ -5,10 +5,7 @@ use super::*;
 impl Recorder {
     pub(super) fn on_event(&mut self, event: WaitEvent) -> Result<()> {
         let Some(&id) = self.by_tid.get(&event.tid) else {
-            if event.is_stop() {
-                self.early.push(event);
-            }
-            return Ok(());
+            return self.on_newborn(event);
         };
         let task = self.task_mut(id);
         task.take_mask();
@@ -48,6 +45,10 @@ impl Recorder {
         let task = self.tasks.get_mut(&id).expect("tasks in by_tid exist");
         let stopped = self.machine.stopped(task.tid)?;
         let mut info = stopped.siginfo()?;
+        if ptrace::is_of_exit(&info) && self.machine.take_report(task.tid)? {
+            // It was killed as it stood, and stands in its exit stop now.
+            return Ok(());
+        }
         ptrace::honest_siginfo(signal, &mut info);
         if task.state == State::App
             && (self.signal_at_sync_point(id, signal, &info)?

@@ -134,12 +134,12 @@ impl Recorder {
         waited_for.then_some(task.run.patience)
     }
 
-    /// Without a task to watch the clock only sees to it that what agents record gets into the log.
+    /// Without a task to watch the clock only sees to it that what agents record gets into the log, and that waiting
+    /// for a certain task ends if that has slipped away.
     pub(super) fn tick_slowly(&self) {
         let usual = if self.often { sleepers::OFTEN } else { DRAIN };
-        let drain = self.shared.as_ref().map(|_| usual);
-        let every = self.options.bookmark_every.map(|every| every.min(DRAIN));
-        tick(drain.into_iter().chain(every).min());
+        let every = self.options.bookmark_every.unwrap_or(usual);
+        tick(Some(usual.min(every)));
     }
 
     /// Starts the clock if the task is one to be watched.
@@ -166,6 +166,7 @@ impl Recorder {
         self.log.drain_all();
         self.release_held();
         self.take_requests();
+        self.find_slipped()?;
         let often = self.look_after_woken();
         let changed = often != std::mem::replace(&mut self.often, often);
         if !self.ticking {

@@ -28,6 +28,7 @@ mod iocb;
 mod journal;
 mod keep;
 pub(crate) mod memory;
+mod newborn;
 mod objects;
 mod park;
 mod parts;
@@ -402,8 +403,9 @@ pub struct Recorder {
     outcome: Option<i32>,
     /// Tasks that hold their token and are to be run.
     runnable: VecDeque<u32>,
-    /// New tasks that were reported before their parent told of them.
-    early: Vec<WaitEvent>,
+    newborn: newborn::Newborn,
+    /// When to look for leaders that have slipped away.
+    next_slipped: Instant,
     stats: RecordStats,
     started: Instant,
     warned: BTreeSet<String>,

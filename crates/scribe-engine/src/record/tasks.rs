@@ -24,6 +24,9 @@ const CHEAP: Duration = Duration::from_millis(5);
 /// who waits for an answer should notice.
 const MUCH: u64 = 128 << 20;
 
+/// How often leaders are looked for that have slipped away: it takes a file of /proc for each.
+const SLIPPED: Duration = Duration::from_millis(100);
+
 /// Whether a hash of the task's memory takes long.
 pub(super) fn takes_long(task: &Task) -> bool {
     crate::state::own_memory(task.tgid) > MUCH
@@ -69,16 +72,16 @@ impl Recorder {
         let parent_tid = self.task(id).tid;
         let child_tid = self.machine.stopped(parent_tid)?.event_message()? as Tid;
         self.machine.add(Running::attached(child_tid));
-        if let Some(at) = self.early.iter().position(|event| event.tid == child_tid) {
-            let event = self.early.remove(at);
+        let event = if let Some(event) = self.newborn.claim(child_tid) {
             self.machine.note_early(event);
+            event
         } else {
-            let event = self.machine.wait_for(child_tid)?;
-            if !event.is_stop() {
-                // Killed before it ever ran.
-                self.machine.remove(child_tid);
-                return self.resume_agent(id);
-            }
+            self.machine.wait_for(child_tid)?
+        };
+        if !event.is_stop() {
+            // Killed before it ever ran.
+            self.machine.remove(child_tid);
+            return self.resume_agent(id);
         }
         let child = self.adopt(id, child_tid)?;
         // Kept now: the child may be gone by the time the event is written.
@@ -101,13 +104,21 @@ impl Recorder {
             self.release(id, Left::AfterEvent);
         }
         let vfork = self.task(id).vfork_wait;
-        if !vfork && self.goes_on_from_here(id) {
-            self.clone_made(id, child_tid)?;
-        } else if !vfork || !self.vfork_stop(id)? {
-            self.resume_agent(id)?;
+        // One that was killed meanwhile leaves its child to itself.
+        let done = if !vfork && self.goes_on_from_here(id) {
+            self.clone_made(id, child_tid)
+        } else if vfork && self.vfork_stop(id)? {
+            Ok(())
+        } else {
+            self.resume_agent(id)
+        };
+        if matches!(event.stop, Stop::Event(Event::Exit)) {
+            // Killed, too, before it ever ran.
+            self.machine.push_back(event);
+        } else {
+            self.want_token(child, Ready::Resume);
         }
-        self.want_token(child, Ready::Resume);
-        Ok(())
+        done
     }
 
     /// Whether a task that has made a child may go on in application code from the event of that, before its call is over. The kernel
@@ -367,15 +378,12 @@ impl Recorder {
 
     /// The task is about to end.
     pub(super) fn on_exit_stop(&mut self, id: u32) -> Result<()> {
+        self.lose_newborn(id)?;
+        self.announce_newborn(self.task(id).tgid)?;
         let task = self.task(id);
         let tid = task.tid;
         let status = self.machine.stopped(tid)?.event_message()? as i32;
-        let by_exec = self.tasks.values().any(|t| {
-            t.tgid == task.tgid
-                && t.call
-                    .as_ref()
-                    .is_some_and(|c| matches!(c.kind, Kind::Exec))
-        });
+        let by_exec = self.executes(task.tgid);
         if !by_exec && self.held_at_exit(id, status)? {
             return Ok(());
         }
@@ -409,6 +417,44 @@ impl Recorder {
             self.release(id, Left::AfterEvent);
         }
         self.leave_last(tgid)
+    }
+
+    /// Whether a thread of the process is about to execute another program, of which its other threads die.
+    fn executes(&self, tgid: Tid) -> bool {
+        let threads = self.tasks.values().filter(|task| task.tgid == tgid);
+        let mut calls = threads.filter_map(|task| task.call.as_ref());
+        calls.any(|call| matches!(call.kind, Kind::Exec))
+    }
+
+    /// Leaders that were killed, and let go from their exit stops before we heard of those: nothing more is heard of
+    /// them before their threads have gone, which may wait for the token that they had.
+    pub(super) fn find_slipped(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if now < self.next_slipped {
+            return Ok(());
+        }
+        self.next_slipped = now + SLIPPED;
+        let leads = |task: &Task| task.tid == task.tgid && task.state != State::Exiting;
+        let mut slipped = Vec::new();
+        for task in self.tasks.values().filter(|task| leads(task)) {
+            let waited_for = self.dying.waits_for_others(task.tgid)
+                || !self.lanes[&task.lane].waiting.is_empty() && self.holds_token(task.id);
+            if waited_for && !self.executes(task.tgid) && self.machine.has_slipped_away(task.tid) {
+                slipped.push(task.id);
+            }
+        }
+        for id in slipped {
+            self.lose_newborn(id)?;
+            self.record_death(id, libc::SIGKILL, 0);
+            self.task_mut(id).state = State::Exiting;
+            if self.holds_token(id) {
+                self.pi_ended(id);
+                self.release(id, Left::AfterEvent);
+            }
+            let tgid = self.task(id).tgid;
+            self.leave_last(tgid)?;
+        }
+        Ok(())
     }
 
     /// The task is no more.
@@ -460,12 +506,10 @@ impl Recorder {
 /// Waits until a task that will not be reported has gone through its exit.
 pub(super) fn wait_for_zombie(tid: Tid) {
     for _ in 0..1000 {
-        let stat = std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat"));
-        let Ok(stat) = stat else { return };
-        match stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]) {
-            Some(b'Z' | b'X') | None => return,
-            _ => std::thread::sleep(Duration::from_micros(50)),
+        if crate::machine::is_zombie(tid) {
+            return;
         }
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 

@@ -234,8 +234,12 @@ fn stopped(pid: Tid) -> Result<Stopped, String> {
     // SAFETY: our own child. It has stopped before it is traced, so that no stop is missed.
     unsafe { libc::waitpid(pid, &mut status, libc::WUNTRACED) };
     let running = scribe_tracee::seize(pid).map_err(|error| error.to_string())?;
-    let event = wait::wait(pid, true).map_err(|error| error.to_string())?;
-    let event = event.ok_or("interrupted")?;
+    let event = loop {
+        // A signal may end the wait.
+        if let Some(event) = wait::wait(pid, true).map_err(|error| error.to_string())? {
+            break event;
+        }
+    };
     running
         .stopped(&event)
         .map_err(|_| "the child did not stop".into())

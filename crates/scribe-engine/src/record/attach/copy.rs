@@ -162,9 +162,13 @@ impl Copies {
         }
         for Left { process, copy, id } in std::mem::take(&mut self.left) {
             // While a tracer has not heard of its end, nobody else does.
-            match scribe_tracee::wait::wait(copy, true) {
-                Ok(_) | Err(Error::Gone) => {}
-                Err(error) => return Err(error),
+            loop {
+                match scribe_tracee::wait::wait(copy, true) {
+                    // A signal.
+                    Ok(None) => continue,
+                    Ok(Some(_)) | Err(Error::Gone) => break,
+                    Err(error) => return Err(error),
+                }
             }
             let Some((tid, base)) = of(process) else {
                 continue;

@@ -16,7 +16,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 pub(super) use memory::Later;
-pub(super) use wait::{finds_ended, honest_siginfo, honest_signalfd};
+pub(super) use wait::{finds_ended, honest_siginfo, honest_signalfd, is_of_exit};
 
 /// `PTRACE_EVENT_STOP`, which libc lacks; include/uapi/linux/ptrace.h.
 const EVENT_STOP: i32 = 128;

@@ -34,6 +34,11 @@ pub(super) fn fault_info(signal: i32, code: i32, addr: u64) -> [u8; 128] {
     info
 }
 
+/// Whether this is what PTRACE_GETSIGINFO gives in an exit stop (kernel/signal.c, ptrace_do_notify).
+pub(in crate::record) fn is_of_exit(info: &[u8; 128]) -> bool {
+    si_code(info) == libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8
+}
+
 /// The siginfo as the program is to see it.
 pub(in crate::record) fn honest_siginfo(signal: i32, info: &mut [u8; 128]) {
     let code = CLD_BASE.wrapping_sub(si_code(info));
@@ -306,14 +311,13 @@ impl Recorder {
 
     /// Whether a tracee that stood still was killed, and is on its way out.
     pub(super) fn is_killed(&self, id: u32, halt: &Halt) -> bool {
-        const EXIT: i32 = libc::SIGTRAP | libc::PTRACE_EVENT_EXIT << 8;
         let tid = self.task(id).tid;
         match self
             .machine
             .stopped(tid)
             .and_then(|stopped| stopped.siginfo())
         {
-            Ok(info) => halt.place != Place::Exit && si_code(&info) == EXIT,
+            Ok(info) => halt.place != Place::Exit && is_of_exit(&info),
             Err(error) => matches!(error, scribe_tracee::Error::Gone),
         }
     }
