@@ -10,6 +10,7 @@ mod copy;
 mod descriptor;
 mod entry;
 mod mask;
+mod nowait;
 mod plan;
 mod record;
 mod replay;

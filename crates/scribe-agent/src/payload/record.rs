@@ -4,6 +4,7 @@ use crate::copy::copy;
 use crate::descriptor::classify;
 use crate::entry::{BAIL, ask, kernel};
 use crate::mask::{self, Action};
+use crate::nowait;
 use crate::plan::{Buf, Plan};
 use crate::ring::{Writer, head, lane, place, publish, section_len};
 use crate::shape::shape;
@@ -107,11 +108,18 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         return odd;
     }
     let finds_ended = u64::from(row.nr) == SYS_WAIT4 && args[2] & WNOHANG != 0;
+    let mut iov = [0; 2];
+    let mut instead = None;
     if waits && lane.crowded.load(Relaxed) != 0 {
         if finds_ended {
             return odd;
         }
-        return waiting(area, lane, row, &mut plan, room, keep, mapped);
+        if nowait::is_wanted(lane) {
+            instead = nowait::instead(row.nr, &args, &mut iov);
+        }
+        if instead.is_none() {
+            return waiting(area, lane, row, &mut plan, room, (keep, mapped, 0));
+        }
     }
     if u64::from(head(lane)) + room > RING_LEN {
         area.reason.store(ask::DRAIN, Relaxed);
@@ -134,6 +142,7 @@ fn attempt(area: &mut TaskArea) -> Attempt {
         unsafe { plan.move_outputs(near, &mut made) };
     }
     let ret = match action {
+        Action::Keeps if let Some(instead) = &instead => kernel(area, instead),
         Action::Keeps if lane.sleeping.load(Relaxed) != 0 => {
             sleep::waking(area, lane, &numbers(area, &made))
         }
@@ -145,6 +154,11 @@ fn attempt(area: &mut TaskArea) -> Attempt {
             })
         },
     };
+    if instead.is_some()
+        && let Some(done) = nowait::left_to_do(row.nr, &args, ret)
+    {
+        return waiting(area, lane, row, &mut plan, room, (keep, mapped, done));
+    }
     returned(area, ret)?;
     if finds_ended && ret == 0 {
         // One may have ended: the kernel tells of it when the engine has waited for it. Nothing has happened yet.
@@ -263,14 +277,14 @@ pub fn counter(area: &mut TaskArea, with_aux: bool) -> Option<(u64, u64)> {
 
 /// The same for a call that may wait while others share the lane: without the token, with outputs
 /// that go to scratch memory, so that nobody sees memory change at a moment that has no record.
+/// `done`: so many bytes were written already.
 fn waiting(
     area: &mut TaskArea,
     lane: &LaneArea,
     row: &FastRow,
     plan: &mut Plan,
     room: u64,
-    keep: u64,
-    mapped: u32,
+    (keep, mapped, done): (u64, u32, u64),
 ) -> Attempt {
     let args = area.args;
     let base = core::ptr::from_ref(area) as u64;
@@ -301,12 +315,19 @@ fn waiting(
     unsafe { plan.move_outputs(scratch, &mut moved) };
     area.hash.store(hash, Relaxed);
     area.moved.store(scratch, Relaxed);
+    moved[1] += done;
+    moved[2] -= done;
     // SAFETY: as above.
     let sleeps = unsafe { sleep::begins(area, lane, row.nr) };
     release(area, lane);
     let ret = match sleeps {
         true => sleep::wait(area),
         false => kernel(area, &numbers(area, &moved)),
+    };
+    let ret = match done {
+        0 => ret,
+        // Broken off, or before it began: what was written counts.
+        _ => done as i64 + ret.max(0),
     };
     if ret != BAIL {
         // Before the token is waited for: the kernel keeps what it needs to continue a call only until
