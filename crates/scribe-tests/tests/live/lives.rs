@@ -237,6 +237,11 @@ impl Living {
         self.running.pid()
     }
 
+    /// Whether it has not ended.
+    pub fn alive(&mut self) -> bool {
+        self.running.alive()
+    }
+
     /// Waits for its end; nothing may be left.
     pub fn end(self) -> Result<Outcome, String> {
         let end = self.running.wait();

@@ -242,8 +242,12 @@ fn serves(command: &str, args: &[&str], fine: impl Fn(&str) -> bool) -> Result<(
 }
 
 /// Signals to the command are passed on to the program.
-fn end_living(living: Living, served: Result<(), String>) -> Result<bool, String> {
-    served?;
+fn end_living(mut living: Living, served: Result<(), String>) -> Result<bool, String> {
+    let there = living.alive();
+    served.map_err(|why| match there {
+        true => why,
+        false => format!("{why}, and it has ended"),
+    })?;
     kill(living.pid(), libc::SIGTERM);
     let end = living.end()?;
     match end.end {
