@@ -124,7 +124,7 @@ impl Recorder {
     pub(super) fn record_death(&mut self, id: u32, status: i32, flags: u8) {
         let tgid = self.task(id).tgid;
         // What it says of memory is read from a process that may be gone; then its death comes first.
-        let _ = self.announce_newborn(tgid);
+        let _ = self.announce_newborn(|task| task.tgid == tgid);
         let task = self.task(id);
         let lane = task.lane;
         if task

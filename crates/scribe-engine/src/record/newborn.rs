@@ -45,10 +45,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// A process is on its way out: a task that it has made, but whose making is not in the log yet, gets there.
-    pub(super) fn announce_newborn(&mut self, tgid: Tid) -> Result<()> {
-        let mine = self.tasks.values().filter(|task| task.tgid == tgid);
-        let makers: Vec<(u32, u32)> = mine
+    /// Some tasks are on their way out: what they have made, but whose making is not in the log yet, gets there.
+    pub(super) fn announce_newborn(&mut self, dying: impl Fn(&Task) -> bool) -> Result<()> {
+        let dying = self.tasks.values().filter(|task| dying(task));
+        let makers: Vec<(u32, u32)> = dying
             .filter_map(|task| match task.call.as_ref()?.kind {
                 Kind::Spawn(Some(spawn)) => Some((task.id, spawn.task)),
                 _ => None,
@@ -58,13 +58,10 @@ impl Recorder {
             let Some(child) = self.tasks.get(&child).map(|child| child.tid) else {
                 continue;
             };
-            if !self.holds_token(id) {
+            if !self.holds_token(id) || self.task(id).process.borrow().exit_recorded {
                 continue;
             }
             let ret = i64::from(self.seen_by(id, child));
-            if self.task(id).process.borrow().exit_recorded {
-                continue;
-            }
             if let Some(mut pending) = self.task_mut(id).call.take() {
                 pending.ret = ret;
                 self.write_finished(id, &mut pending)?;
@@ -81,7 +78,8 @@ impl Recorder {
             return Ok(());
         }
         let tgid = task.tgid;
-        let ours = std::process::id() as Tid;
+        // SAFETY: a call without arguments. It is the thread that traces.
+        let ours = unsafe { libc::gettid() };
         for (tid, process, tracer) in children(tgid) {
             if tracer != ours || self.by_tid.contains_key(&tid) || !self.newborn.lost.insert(tid) {
                 continue;

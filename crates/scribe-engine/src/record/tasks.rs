@@ -70,7 +70,12 @@ impl Recorder {
     /// The kernel has made a child of this task.
     pub(super) fn on_new_task(&mut self, id: u32) -> Result<()> {
         let parent_tid = self.task(id).tid;
-        let child_tid = self.machine.stopped(parent_tid)?.event_message()? as Tid;
+        let stopped = self.machine.stopped(parent_tid)?;
+        let child_tid = stopped.event_message()? as Tid;
+        if super::ptrace::is_of_exit(&stopped.siginfo()?) {
+            // It was killed as it stood, and the message may be its status.
+            return Ok(());
+        }
         self.machine.add(Running::attached(child_tid));
         let event = if let Some(event) = self.newborn.claim(child_tid) {
             self.machine.note_early(event);
@@ -379,7 +384,7 @@ impl Recorder {
     /// The task is about to end.
     pub(super) fn on_exit_stop(&mut self, id: u32) -> Result<()> {
         self.lose_newborn(id)?;
-        self.announce_newborn(self.task(id).tgid)?;
+        self.announce_newborn(|task| task.id == id)?;
         let task = self.task(id);
         let tid = task.tid;
         let status = self.machine.stopped(tid)?.event_message()? as i32;
