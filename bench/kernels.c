@@ -39,6 +39,13 @@ static void *takes_turns(void *arg) {
     return NULL;
 }
 
+static volatile int done;
+static void *computes_on(void *arg) {
+    uint64_t *sum = arg;
+    while (!done) for (int i = 0; i < 1000; i++) *sum = *sum * 6364136223846793005 + 1442695040888963407;
+    return NULL;
+}
+
 static void *returns(void *arg) { return arg; }
 static void handles(int signal) { (void)signal; }
 
@@ -98,6 +105,14 @@ int main(int argc, char **argv) {
         pthread_create(&t, NULL, takes_turns, (void *)1);
         takes_turns((void *)0);
         pthread_join(t, NULL);
+    } else if (strcmp(name, "beside") == 0) {
+        int p[2];
+        char c = 1;
+        if (pipe(p) || pthread_create(&t, NULL, computes_on, &sum[0])) return 1;
+        for (long i = 0; i < count; i++) if (write(p[1], &c, 1) != 1 || read(p[0], &c, 1) != 1) return 1;
+        done = 1;
+        pthread_join(t, NULL);
+        sum[0] = 0;
     } else if (strcmp(name, "threads") == 0) {
         pthread_create(&t, NULL, computes, &sum[0]);
         computes(&sum[1]);
