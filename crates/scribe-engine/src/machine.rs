@@ -28,8 +28,8 @@ struct Thread {
     stray: VecDeque<(i32, [u8; 128])>,
 }
 
-/// Whether the task has gone through its exit; proc(5), stat.
-pub fn is_zombie(tid: Tid) -> bool {
+/// Whether there is nothing left of a process or thread, but for what nobody has waited for; proc(5), stat.
+pub fn is_gone(tid: Tid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat"));
     let state = stat
         .ok()
@@ -170,7 +170,7 @@ impl Machine {
             }
             // The clock ticks. One that was killed while it stood may have been let go from its exit stop, of which
             // we had not heard yet; as a leader it is not heard of again before all its threads have gone.
-            if is_zombie(tid) {
+            if is_gone(tid) {
                 return Err(Error::Gone);
             }
         }
@@ -179,7 +179,7 @@ impl Machine {
     /// Whether the task is a zombie of which nothing is reported: it runs, as far as we know.
     pub fn has_slipped_away(&self, tid: Tid) -> bool {
         let thread = self.threads.get(&tid);
-        thread.is_some_and(|thread| matches!(thread.handle, Handle::Running(_))) && is_zombie(tid)
+        thread.is_some_and(|thread| matches!(thread.handle, Handle::Running(_))) && is_gone(tid)
     }
 
     fn wait(&self, tid: Tid, block: bool) -> Result<Option<WaitEvent>> {

@@ -2,6 +2,7 @@
 //! between: of these nobody will ever tell. A thread dies with its process; a process is killed before its first
 //! instruction, as if its maker had been killed a moment before it made it.
 
+use super::attach::proc;
 use super::calls::Kind;
 use super::*;
 use scribe_tracee::Running;
@@ -80,12 +81,15 @@ impl Recorder {
         let tgid = task.tgid;
         // SAFETY: a call without arguments. It is the thread that traces.
         let ours = unsafe { libc::gettid() };
-        for (tid, process, tracer) in children(tgid) {
-            if tracer != ours || self.by_tid.contains_key(&tid) || !self.newborn.lost.insert(tid) {
+        let children = proc::children(tgid);
+        for tid in proc::threads(tgid).into_iter().chain(children.clone()) {
+            let known = self.by_tid.contains_key(&tid) || self.newborn.lost.contains(&tid);
+            if known || proc::tracer(tid) != Some(ours) {
                 continue;
             }
-            if process != tgid {
-                scribe_tracee::kill(process, tid, libc::SIGKILL);
+            self.newborn.lost.insert(tid);
+            if children.contains(&tid) {
+                scribe_tracee::kill(tid, tid, libc::SIGKILL);
             }
             self.machine.add(Running::attached(tid));
             if let Some(event) = self.newborn.claim(tid) {
@@ -94,57 +98,5 @@ impl Recorder {
             }
         }
         Ok(())
-    }
-}
-
-/// The threads of a process, and the processes that it has made: thread id, process, and tracer of each (proc(5),
-/// status). What ends meanwhile is left out.
-fn children(tgid: Tid) -> Vec<(Tid, Tid, Tid)> {
-    let ids = |dir: &str| {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.file_name());
-        let ids = names.filter_map(|name| name.to_str()?.parse::<Tid>().ok());
-        ids.collect::<Vec<Tid>>()
-    };
-    let mut all = ids(&format!("/proc/{tgid}/task"));
-    all.extend(ids("/proc").into_iter().filter(|pid| *pid != tgid));
-    let mut out = Vec::new();
-    for tid in all {
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else {
-            continue;
-        };
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.trim().parse::<Tid>().ok())
-        };
-        let (Some(process), Some(parent), Some(tracer)) =
-            (field("Tgid:"), field("PPid:"), field("TracerPid:"))
-        else {
-            continue;
-        };
-        if process == tgid || parent == tgid {
-            out.push((tid, process, tracer));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::children;
-
-    #[test]
-    fn threads_and_children_are_found() {
-        let me = std::process::id() as i32;
-        let mut child = std::process::Command::new("sleep")
-            .arg("10")
-            .spawn()
-            .expect("it runs");
-        let found = children(me);
-        let pid = child.id() as i32;
-        child.kill().expect("it can be killed");
-        child.wait().expect("it is ours");
-        assert!(found.contains(&(me, me, 0)), "{found:?}");
-        assert!(found.contains(&(pid, pid, 0)), "{found:?}");
     }
 }

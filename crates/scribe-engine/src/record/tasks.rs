@@ -511,7 +511,7 @@ impl Recorder {
 /// Waits until a task that will not be reported has gone through its exit.
 pub(super) fn wait_for_zombie(tid: Tid) {
     for _ in 0..1000 {
-        if crate::machine::is_zombie(tid) {
+        if crate::machine::is_gone(tid) {
             return;
         }
         std::thread::sleep(Duration::from_micros(50));

@@ -126,7 +126,7 @@ impl Catch {
         }
         let mut new = false;
         for process in processes {
-            if process != pid && proc::is_gone(process) {
+            if process != pid && crate::machine::is_gone(process) {
                 continue;
             }
             for tid in proc::threads(process) {
@@ -143,8 +143,8 @@ impl Catch {
                     // It has ended, or is ours by now: its parent's report tells.
                     Err(Error::Gone) => {}
                     Err(_) if proc::tracer(tid) == Some(std::process::id() as Tid) => {}
-                    Err(_) if tid != process && proc::is_gone(tid) => {}
-                    Err(_) if process != pid && proc::is_gone(process) => {}
+                    Err(_) if tid != process && crate::machine::is_gone(tid) => {}
+                    Err(_) if process != pid && crate::machine::is_gone(process) => {}
                     Err(error) => return Err(proc::refusal(process, tid, &error)),
                 }
             }

@@ -11,7 +11,7 @@ mod catch;
 pub(super) mod copy;
 mod frames;
 mod pages;
-mod proc;
+pub(super) mod proc;
 mod snapshot;
 
 use super::calls::PendingCall;

@@ -16,7 +16,7 @@ pub(super) fn process_of(tid: Tid) -> Option<Tid> {
 }
 
 /// Who traces it, if anybody.
-pub(super) fn tracer(tid: Tid) -> Option<Tid> {
+pub(in crate::record) fn tracer(tid: Tid) -> Option<Tid> {
     let tracer = status(tid, "TracerPid")?.parse().ok()?;
     (tracer != 0).then_some(tracer)
 }
@@ -24,11 +24,6 @@ pub(super) fn tracer(tid: Tid) -> Option<Tid> {
 /// Whether it has ended.
 pub(super) fn is_zombie(tid: Tid) -> bool {
     status(tid, "State").is_some_and(|state| state.starts_with(['Z', 'X']))
-}
-
-/// Whether there is nothing left of a process or thread, but for what its parent has not waited for.
-pub(super) fn is_gone(pid: Tid) -> bool {
-    status(pid, "State").is_none_or(|state| state.starts_with(['Z', 'X']))
 }
 
 /// The name of a process.
@@ -50,16 +45,26 @@ fn ids(path: &str) -> Vec<Tid> {
 }
 
 /// Threads of a process.
-pub(super) fn threads(pid: Tid) -> Vec<Tid> {
+pub(in crate::record) fn threads(pid: Tid) -> Vec<Tid> {
     ids(&format!("/proc/{pid}/task"))
+}
+
+/// All processes with their parents.
+fn parents() -> Vec<(Tid, Tid)> {
+    let all = ids("/proc").into_iter();
+    all.filter_map(|pid| Some((pid, status(pid, "PPid")?.parse().ok()?)))
+        .collect()
+}
+
+/// Processes that this one has made.
+pub(in crate::record) fn children(pid: Tid) -> Vec<Tid> {
+    let made = parents().into_iter().filter(|(_, of)| *of == pid);
+    made.map(|(pid, _)| pid).collect()
 }
 
 /// Processes that descend from this one, parents first.
 pub(super) fn descendants(pid: Tid) -> Vec<Tid> {
-    let parents: Vec<(Tid, Tid)> = ids("/proc")
-        .into_iter()
-        .filter_map(|pid| Some((pid, status(pid, "PPid")?.parse().ok()?)))
-        .collect();
+    let parents = parents();
     let mut found = vec![pid];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
@@ -158,4 +163,26 @@ fn is_32_bit(pid: Tid) -> bool {
     std::fs::File::open(format!("/proc/{pid}/exe"))
         .and_then(|file| file.read_exact_at(&mut head, 0))
         .is_ok_and(|()| head == *b"\x7fELF\x01")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{children, threads, tracer};
+
+    #[test]
+    fn threads_and_children_are_found() {
+        let me = std::process::id() as i32;
+        let mut child = std::process::Command::new("sleep")
+            .arg("10")
+            .spawn()
+            .expect("it runs");
+        let (threads, children) = (threads(me), children(me));
+        let pid = child.id() as i32;
+        let tracers = (tracer(me), tracer(pid));
+        child.kill().expect("it can be killed");
+        child.wait().expect("it is ours");
+        assert!(threads.contains(&me), "{threads:?}");
+        assert!(children.contains(&pid), "{children:?}");
+        assert_eq!(tracers, (None, None));
+    }
 }
